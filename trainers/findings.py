@@ -1,0 +1,168 @@
+"""pydantic's findings in the words of the house: a key path, a rule, a remedy.
+
+Touches nothing. pydantic puts the names of union branches and validators into its locations and
+a URL into its text; here only keys that exist in the data (or are missing from it) remain, and an
+unknown key is met with the nearest valid one. A validator that looks at several keys raises
+`FieldError` to say which of them to change.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+KeyPath = tuple[str | int, ...]
+
+
+class FieldError(ValueError):
+    """A rule across several keys is broken; `key` (dotted, below the model) is the one to fix."""
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        self.message = message
+        super().__init__(f"{key}: {message}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One problem: the path in the data, the words, and whether the key itself is at fault."""
+
+    path: KeyPath
+    message: str
+    at_key: bool = False
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], data: object) -> list[Finding]:
+    """Every distinct finding, in the order of pydantic; branches of one union become one."""
+    merged: dict[KeyPath, Finding] = {}
+    for raw in error.errors(include_url=False):
+        found = _finding(typing.cast("Mapping[str, Any]", raw), model, data)
+        before = merged.get(found.path)
+        if before is None:
+            merged[found.path] = found
+        elif found.message not in before.message:
+            message = f"{before.message}, or {found.message}"
+            merged[found.path] = Finding(path=found.path, message=message, at_key=before.at_key)
+    return list(merged.values())
+
+
+def _finding(raw: Mapping[str, Any], model: type[BaseModel], data: object) -> Finding:
+    kind = str(raw["type"])
+    loc: Sequence[str | int] = raw["loc"]
+    path = _path_in(data, loc)
+    context: Mapping[str, Any] = raw.get("ctx") or {}
+    if kind == "missing":
+        return Finding(path=(*path, loc[-1]), message="is required and not given; add it")
+    if kind == "extra_forbidden":
+        valid = sorted(_fields_at(model, path[:-1], data))
+        return Finding(path=path, message=_unknown_key(str(loc[-1]), valid), at_key=True)
+    cause = context.get("error")
+    if isinstance(cause, FieldError):
+        return Finding(path=(*path, *cause.key.split(".")), message=cause.message)
+    if kind == "value_error" and cause is not None:
+        return Finding(path=path, message=str(cause))
+    if kind == "union_tag_not_found":
+        key = str(context["discriminator"]).strip("'")
+        return Finding(path=(*path, key), message="is required and not given; add it")
+    if kind in ("literal_error", "enum", "union_tag_invalid"):
+        if kind == "union_tag_invalid":
+            path = (*path, str(context["discriminator"]).strip("'"))
+            got = str(context["tag"])
+        else:
+            got = str(raw["input"])
+        return Finding(path=path, message=_unknown_word(got, context))
+    message = str(raw["msg"]).replace("Input should be", "must be")
+    return Finding(path=path, message=f"{message[0].lower()}{message[1:]}, not {_shown(raw)}")
+
+
+def _shown(raw: Mapping[str, Any]) -> str:
+    value = raw["input"]
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _unknown_key(word: str, valid: Sequence[str]) -> str:
+    listed = f"; valid keys: {', '.join(valid)}" if valid else "; remove it"
+    return f"is no known key{_near(word, valid)}{listed}"
+
+
+def _unknown_word(word: str, context: Mapping[str, Any]) -> str:
+    expected = str(context.get("expected") or context.get("expected_tags") or "")
+    valid = re.findall(r"'([^']*)'", expected)
+    return f"{word!r} is not known{_near(word, valid)}; one of: {', '.join(valid)}"
+
+
+def _near(word: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _path_in(data: object, loc: Sequence[str | int]) -> KeyPath:
+    """The part of a pydantic location that are keys of the data; names of branches fall away."""
+    path: list[str | int] = []
+    for step in loc:
+        if isinstance(data, Mapping) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and isinstance(step, int) and 0 <= step < len(data):
+            data = data[step]
+        else:
+            continue
+        path.append(step)
+    return tuple(path)
+
+
+def _fields_at(model: type[BaseModel], path: KeyPath, data: object) -> set[str]:
+    """The keys that the models reachable at `path` would accept there."""
+    kinds: list[object] = [model]
+    for step in path:
+        kinds = [inner for kind in _models(kinds, data) for inner in _inner(kind, step)]
+        data = data[step] if isinstance(data, (Mapping, list)) else None  # type: ignore[index]
+    names: set[str] = set()
+    for kind in _models(kinds, data):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names |= {info.alias or name for name, info in kind.model_fields.items()}
+    return names
+
+
+def _models(kinds: Sequence[object], data: object) -> Iterator[object]:
+    """Unions opened, Annotated peeled, models whose literal tag contradicts the data left out."""
+    for kind in kinds:
+        origin = typing.get_origin(kind)
+        if origin is typing.Annotated:
+            yield from _models([typing.get_args(kind)[0]], data)
+        elif origin in (typing.Union, UnionType):
+            yield from _models(typing.get_args(kind), data)
+        elif not _contradicted(kind, data):
+            yield kind
+
+
+def _contradicted(kind: object, data: object) -> bool:
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(data, Mapping)):
+        return False
+    return any(
+        typing.get_origin(info.annotation) is Literal
+        and name in data
+        and data[name] not in typing.get_args(info.annotation)
+        for name, info in kind.model_fields.items()
+    )
+
+
+def _inner(kind: object, step: str | int) -> Iterator[object]:
+    """What `kind` holds under one key: a model's field, a list's items, a mapping's values."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name, info in kind.model_fields.items():
+            if step in (name, info.alias):
+                yield info.annotation
+    else:
+        yield from typing.get_args(kind)[-1:]

@@ -1,0 +1,451 @@
+"""What a sweep looks like after its events: `state = fold(apply, events)`.
+
+Pure and total over what a journal may hold. Resuming is folding again. The budget ledger is derived
+here and nowhere else: reserved when decided, charged as points arrive, released when a segment ends;
+work that must be done again is counted apart. Touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+from orchestrator.events import (
+    AttemptLost,
+    Closed,
+    Decided,
+    Diverged,
+    Event,
+    Opened,
+    PointReported,
+    SegmentEnded,
+    Started,
+    StopAsked,
+)
+from orchestrator.pool import Pool
+from orchestrator.values import (
+    Anneal,
+    Candidate,
+    Checkpoint,
+    Curve,
+    Decision,
+    Environment,
+    Extend,
+    Stop,
+)
+
+Status = Literal[
+    "waiting", "running", "idle", "stopped", "finished", "diverged", "failed", "unstarted"
+]
+
+
+class DecisionError(ValueError):
+    """A policy decided what cannot be: an unknown trial, a broken step, more than the budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the spec fixes for the whole sweep, in FLOPs where it is compute.
+
+    `lost_ceiling` bounds work lost to crashes; `max_failures` in a row without a new point fail a
+    trial.
+    """
+
+    name: str
+    seed: int
+    budget: int
+    lost_ceiling: int
+    max_failures: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """FLOPs spent on journalled progress, reserved by decisions, and lost to repetition.
+
+    `branches` is the part of spent and reserved that annealing branches took; `device_s` sums the
+    training seconds that workers reported.
+    """
+
+    spent: int = 0
+    reserved: int = 0
+    lost: int = 0
+    branches: int = 0
+    device_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """The trunk or one annealing branch of a trial.
+
+    `start`: tokens it begins at; `target`: tokens it was told to reach; `tokens`: how far it got,
+    which is what it is charged for; `position`: how far its latest attempt got, which may be behind
+    after a resume; `ordered`: place of its target in the order of decisions.
+    """
+
+    target: int
+    ordered: tuple[int, int]
+    start: int = 0
+    origin: Checkpoint | None = None
+    tokens: int = 0
+    position: int = 0
+    curve: Curve = field(default_factory=Curve)
+    checkpoint: Checkpoint | None = None
+    attempt: int = 0
+    until: int = 0
+    running: bool = False
+    elapsed_s: float = 0.0
+
+    @property
+    def resume_from(self) -> Checkpoint | None:
+        """The newest journalled checkpoint to go on from; None starts at the beginning."""
+        return self.checkpoint or self.origin
+
+    @property
+    def unfinished(self) -> bool:
+        return self.target > self.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A candidate that was started, or told to: its trunk, its branches, and how it stands."""
+
+    candidate: Candidate
+    trunk: Track
+    branches: tuple[Track, ...] = ()
+    attempts: int = 0
+    failures: int = 0
+    stop_reason: str | None = None
+    diverged: str | None = None
+    failed: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.candidate.id
+
+    @property
+    def curve(self) -> Curve:
+        return self.trunk.curve
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        return (self.trunk, *self.branches)
+
+    @property
+    def out(self) -> bool:
+        """Diverged or failed: it will not be trained further."""
+        return self.diverged is not None or self.failed is not None
+
+    @property
+    def running(self) -> bool:
+        return any(track.running for track in self.tracks)
+
+    @property
+    def in_flight(self) -> bool:
+        """Something of it runs or waits for a slot."""
+        return self.running or (not self.out and any(track.unfinished for track in self.tracks))
+
+    @property
+    def status(self) -> Status:
+        if self.diverged is not None:
+            return "diverged"
+        if self.failed is not None:
+            return "failed"
+        if self.running:
+            return "running"
+        if any(track.unfinished for track in self.tracks):
+            return "waiting"
+        if self.trunk.tokens >= self.candidate.end:
+            return "finished"
+        return "stopped" if self.stop_reason is not None else "idle"
+
+    def track_of(self, attempt: int) -> int | None:
+        """Which track (0 the trunk) the attempt is the latest of; None for a superseded one."""
+        for index, track in enumerate(self.tracks):
+            if track.attempt == attempt and attempt > 0:
+                return index
+        return None
+
+    def with_track(self, index: int, track: Track) -> Trial:
+        if index == 0:
+            return replace(self, trunk=track)
+        branches = (*self.branches[: index - 1], track, *self.branches[index:])
+        return replace(self, branches=branches)
+
+
+_NO_TRIALS: Mapping[str, Trial] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepState:
+    """All that a policy may know. `decided` counts the journalled decisions of the policy."""
+
+    pool: Pool
+    terms: Terms
+    trials: Mapping[str, Trial] = _NO_TRIALS
+    ledger: Ledger = field(default_factory=Ledger)
+    environment: Environment | None = None
+    session: int = 0
+    decided: int = 0
+    points: int = 0
+    stale: int = 0
+    stop_asked: str | None = None
+    closed: str | None = None
+
+    @property
+    def remaining(self) -> int:
+        """FLOPs that are neither spent nor reserved."""
+        return self.terms.budget - self.ledger.spent - self.ledger.reserved
+
+    @property
+    def in_flight(self) -> bool:
+        return any(trial.in_flight for trial in self.trials.values())
+
+    @property
+    def running(self) -> int:
+        """How many segments run."""
+        return sum(track.running for trial in self.trials.values() for track in trial.tracks)
+
+    def status(self, trial: str) -> Status:
+        return self.trials[trial].status if trial in self.trials else "unstarted"
+
+
+def fold(state: SweepState, events: Iterable[Event]) -> SweepState:
+    """The state after all `events`."""
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def apply(state: SweepState, event: Event) -> SweepState:
+    """The state after one event. Raises DecisionError for decisions that cannot be."""
+    match event:
+        case Opened():
+            return replace(
+                state,
+                session=event.session,
+                environment=event.environment,
+                stop_asked=None,
+                closed=None,
+            )
+        case Decided():
+            return _decided(state, event)
+        case StopAsked():
+            return replace(state, stop_asked=event.reason)
+        case Closed():
+            return replace(state, closed=event.reason)
+        case Started():
+            return _started(state, event)
+        case PointReported() | SegmentEnded() | AttemptLost() | Diverged():
+            return _reported(state, event)
+
+
+def pending(state: SweepState) -> Iterator[tuple[Trial, int]]:
+    """(trial, track index) that were decided and neither run nor are finished, in order."""
+    waiting = [
+        (track.ordered, index, trial)
+        for trial in state.trials.values()
+        if not trial.out
+        for index, track in enumerate(trial.tracks)
+        if track.unfinished and not track.running
+    ]
+    waiting.sort(key=lambda entry: entry[:2])
+    return ((trial, index) for _, index, trial in waiting)
+
+
+def is_stale(state: SweepState, event: PointReported | SegmentEnded | AttemptLost | Diverged) -> bool:
+    """Whether the event comes from an attempt that was superseded or has ended."""
+    trial = state.trials.get(event.trial)
+    index = None if trial is None else trial.track_of(event.attempt)
+    return trial is None or index is None or not trial.tracks[index].running
+
+
+def _with_trial(state: SweepState, trial: Trial) -> SweepState:
+    """The state with the trial replaced, and the ledger moved by the difference."""
+    old = state.trials.get(trial.id)
+    spent, reserved, branches = _charges(trial)
+    if old is not None:
+        spent, reserved, branches = (
+            new - was for new, was in zip((spent, reserved, branches), _charges(old), strict=True)
+        )
+    ledger = replace(
+        state.ledger,
+        spent=state.ledger.spent + spent,
+        reserved=state.ledger.reserved + reserved,
+        branches=state.ledger.branches + branches,
+    )
+    trials = MappingProxyType({**state.trials, trial.id: trial})
+    return replace(state, trials=trials, ledger=ledger)
+
+
+def _charges(trial: Trial) -> tuple[int, int, int]:
+    """FLOPs (spent, reserved, of both on branches) of a trial."""
+    cost = trial.candidate.flops
+    spent = cost(trial.trunk.tokens)
+    reserved = cost(trial.trunk.target) - spent
+    branches = 0
+    for track in trial.branches:
+        done, told = (cost(tokens) - cost(track.start) for tokens in (track.tokens, track.target))
+        spent += done
+        reserved += told - done
+        branches += told
+    return spent, reserved, branches
+
+
+def _decided(state: SweepState, event: Decided) -> SweepState:
+    for place, decision in enumerate(event.decisions):
+        trial = _obey(state, decision, (state.decided, place))
+        state = _with_trial(state, trial)
+    if state.remaining < 0:
+        raise DecisionError(
+            f"{event.policy} reserved {-state.remaining:.3g} FLOPs more than the budget of "
+            f"{state.terms.budget:.3g} allows"
+        )
+    return replace(state, decided=state.decided + 1)
+
+
+def _obey(state: SweepState, decision: Decision, ordered: tuple[int, int]) -> Trial:
+    """The trial after a decision about it."""
+    if decision.trial not in state.pool:
+        raise DecisionError(f"no candidate {decision.trial!r} in the pool")
+    candidate = state.pool[decision.trial]
+    trial = state.trials.get(decision.trial)
+    if isinstance(decision, Stop):
+        if trial is None:
+            raise DecisionError(f"{decision.trial} was never started, so it cannot be stopped")
+        return _released(replace(trial, stop_reason=decision.reason))
+    if decision.tokens % candidate.tokens_per_step:
+        raise DecisionError(
+            f"{decision.trial}: {decision.tokens} tokens are not whole steps of "
+            f"{candidate.tokens_per_step}"
+        )
+    if trial is not None and trial.out:
+        raise DecisionError(f"{decision.trial} is {trial.status} and cannot be trained further")
+    if isinstance(decision, Anneal):
+        return _branched(trial, decision, ordered)
+    if decision.tokens > candidate.end:
+        raise DecisionError(
+            f"{decision.trial}: {decision.tokens} tokens lie past its horizon of {candidate.end}"
+        )
+    if trial is None:
+        return Trial(candidate=candidate, trunk=Track(target=decision.tokens, ordered=ordered))
+    if decision.tokens <= trial.trunk.tokens:
+        raise DecisionError(
+            f"{decision.trial} has already seen {trial.trunk.tokens} tokens: extending it to "
+            f"{decision.tokens} does nothing"
+        )
+    if trial.trunk.running and decision.tokens < trial.trunk.until:
+        raise DecisionError(
+            f"{decision.trial} is running to {trial.trunk.until} tokens: stop it to end it at "
+            f"{decision.tokens}"
+        )
+    trunk = replace(trial.trunk, target=decision.tokens, ordered=ordered)
+    return replace(trial, trunk=trunk, stop_reason=None)
+
+
+def _branched(trial: Trial | None, decision: Anneal, ordered: tuple[int, int]) -> Trial:
+    if trial is None or trial.trunk.checkpoint is None:
+        raise DecisionError(f"{decision.trial} has no checkpoint to anneal from")
+    origin = trial.trunk.checkpoint
+    if decision.tokens <= origin.tokens:
+        raise DecisionError(
+            f"{decision.trial}: a branch off {origin.tokens} tokens cannot end at "
+            f"{decision.tokens}"
+        )
+    branch = Track(
+        target=decision.tokens,
+        ordered=ordered,
+        start=origin.tokens,
+        origin=origin,
+        tokens=origin.tokens,
+        position=origin.tokens,
+    )
+    return replace(trial, branches=(*trial.branches, branch))
+
+
+def _released(trial: Trial) -> Trial:
+    """The trial with what is stopped or out, and not running, told to go no further."""
+    for index, track in enumerate(trial.tracks):
+        held = trial.out or (index == 0 and trial.stop_reason is not None)
+        if held and not track.running and track.unfinished:
+            trial = trial.with_track(index, replace(track, target=track.tokens))
+    return trial
+
+
+def _started(state: SweepState, event: Started) -> SweepState:
+    trial = state.trials[event.trial]
+    index = 0 if event.branch is None else event.branch + 1
+    track = trial.tracks[index]
+    at = event.resume_from.tokens if event.resume_from else 0
+    again = trial.candidate.flops(track.position) - trial.candidate.flops(at)
+    track = replace(
+        track, attempt=event.attempt, until=event.until, running=True, position=at, elapsed_s=0.0
+    )
+    trial = replace(trial.with_track(index, track), attempts=max(trial.attempts, event.attempt))
+    lost = state.ledger.lost + max(0, again)
+    return _with_trial(replace(state, ledger=replace(state.ledger, lost=lost)), trial)
+
+
+def _reported(
+    state: SweepState, event: PointReported | SegmentEnded | AttemptLost | Diverged
+) -> SweepState:
+    """What an attempt said; of a superseded attempt it is only counted."""
+    if is_stale(state, event):
+        return replace(state, stale=state.stale + 1)
+    trial = state.trials[event.trial]
+    index = trial.track_of(event.attempt) or 0
+    match event:
+        case PointReported():
+            return _point(state, trial, index, event)
+        case SegmentEnded():
+            trial = _ended(trial, index, event)
+        case AttemptLost():
+            trial = _lost(state.terms, trial, index, event)
+        case Diverged():
+            track = _reached(replace(trial.tracks[index], running=False), event.tokens)
+            trial = replace(trial.with_track(index, track), diverged=event.reason)
+    return _with_trial(state, _released(trial))
+
+
+def _reached(track: Track, tokens: int) -> Track:
+    """The track with its attempt at `tokens`; charged only where nobody was before."""
+    return replace(
+        track, position=max(track.position, tokens), tokens=max(track.tokens, tokens)
+    )
+
+
+def _point(state: SweepState, trial: Trial, index: int, event: PointReported) -> SweepState:
+    point, track = event.point, trial.tracks[index]
+    elapsed = max(0.0, (point.elapsed_s or 0.0) - track.elapsed_s)
+    fresh = point.tokens > track.curve.last_tokens
+    if fresh:
+        track = replace(track, curve=track.curve.append(point))
+    track = replace(
+        _reached(track, point.tokens),
+        elapsed_s=track.elapsed_s + elapsed,
+        checkpoint=event.checkpoint or track.checkpoint,
+    )
+    trial = replace(trial, failures=0) if fresh else trial
+    ledger = replace(state.ledger, device_s=state.ledger.device_s + elapsed)
+    state = replace(state, ledger=ledger, points=state.points + fresh)
+    return _with_trial(state, trial.with_track(index, track))
+
+
+def _ended(trial: Trial, index: int, event: SegmentEnded) -> Trial:
+    """A segment that was not stopped is as long as it will be: what it did not use is released."""
+    track = _reached(replace(trial.tracks[index], running=False), event.tokens)
+    track = replace(track, checkpoint=event.checkpoint or track.checkpoint)
+    if not event.stopped and track.target <= track.until:
+        track = replace(track, target=track.tokens)
+    return trial.with_track(index, track)
+
+
+def _lost(terms: Terms, trial: Trial, index: int, event: AttemptLost) -> Trial:
+    track = _reached(replace(trial.tracks[index], running=False), event.reached)
+    trial = trial.with_track(index, track)
+    if event.cause == "interrupted":
+        return trial
+    failures = trial.failures + 1
+    failed = event.reason if failures >= terms.max_failures else None
+    return replace(trial, failures=failures, failed=failed)

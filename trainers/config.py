@@ -1,0 +1,191 @@
+"""What a training run is: frozen values, checked against each other when they are made.
+
+Touches nothing and imports no torch, so that a plan can be priced before torch is loaded.
+Token counts are tokens seen by the optimizer; one step sees `batch_tokens` of them. Defaults follow
+the small-model practice of OLMo-core and nanochat: AdamW with beta2 0.99 below half a million
+tokens a batch, weight decay 0.1 on matrices alone, clipping at 1, a constant rate after warm-up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trainers.findings import FieldError
+from trainers.quantity import Count, Fraction, Number
+
+PositiveCount = Annotated[Count, Field(ge=1)]
+VOCAB_MULTIPLE = 64
+LARGEST_VOCAB = 2**16
+BYTES = 256
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _default_heads(fields: dict[str, Any]) -> int:
+    """Heads of 64 channels, of 32 in models under 256 wide; 1 when that does not divide."""
+    width = int(fields.get("width", 1))
+    heads = max(1, width // (64 if width >= 256 else 32))
+    return heads if width % heads == 0 else 1
+
+
+class ModelConfig(_Frozen):
+    """The shape of a decoder-only transformer."""
+
+    family: Literal["gpt"] = "gpt"
+    layers: Annotated[Count, Field(ge=1, le=1024)]
+    width: Annotated[Count, Field(ge=1, le=131072)]
+    heads: PositiveCount = Field(default_factory=_default_heads)
+    context: Annotated[Count, Field(ge=2, le=1 << 20)]
+    vocab: Annotated[Count, Field(ge=2, le=LARGEST_VOCAB)] = BYTES
+    tied: bool = True
+    qk_norm: bool = True
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise FieldError(
+                "heads", f"{self.heads} heads do not divide width {self.width}; use a divisor"
+            )
+        return self
+
+    @property
+    def padded_vocab(self) -> int:
+        """Rows of the embedding and the head: the vocabulary, up to a multiple of 64."""
+        return -(-self.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+
+class DataConfig(_Frozen):
+    """Where tokens come from: a built-in corpus by name, or a file, folder or glob."""
+
+    source: Annotated[str, Field(min_length=1)] = "python-sources"
+    format: Literal["auto", "text", "jsonl", "parquet"] = "auto"
+    text_field: Annotated[str, Field(min_length=1)] = "text"
+    tokenizer: Literal["bytes"] = "bytes"
+    held_out: Annotated[Fraction, Field(gt=0, le=0.5)] = 0.02
+    max_epochs: PositiveCount = 4
+    cache: Path | None = None
+
+
+class OptimizerConfig(_Frozen):
+    """AdamW; `clip` bounds the gradient's norm (0: no clipping)."""
+
+    learning_rate: Annotated[Number, Field(gt=0, le=10)] = 3e-3
+    beta1: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[Number, Field(ge=0, lt=1)] = 0.99
+    eps: Annotated[Number, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.1
+    clip: Annotated[Number, Field(ge=0)] = 1.0
+
+
+class ScheduleConfig(_Frozen):
+    """Warm-up, then `constant` or `cosine` to the horizon; the shape of an anneal.
+
+    `warmup` below 1 is a share of the horizon, from 1 on a number of tokens. `final` is the share
+    of the peak rate at which a cosine ends.
+    """
+
+    kind: Literal["constant", "cosine"] = "constant"
+    warmup: Annotated[Number, Field(ge=0)] = 0.05
+    final: Fraction = 0.0
+    anneal: Literal["1-sqrt", "linear"] = "1-sqrt"
+
+
+class EvaluationConfig(_Frozen):
+    """Held-out `tokens` read at each of `points` places along the horizon."""
+
+    tokens: PositiveCount = 131072
+    points: Annotated[Count, Field(ge=1, le=4096)] = 32
+
+
+class CheckpointConfig(_Frozen):
+    """A checkpoint about every `every_s` seconds; the newest `keep` stay, and all segment ends."""
+
+    every_s: Annotated[Number, Field(gt=0)] = 300.0
+    keep: PositiveCount = 2
+
+
+class TrainConfig(_Frozen):
+    """One training run, whole: what it is, how it is paid for, and where it may run."""
+
+    model: ModelConfig
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    batch_tokens: PositiveCount
+    horizon: PositiveCount
+    seed: Annotated[Count, Field(lt=2**63)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Annotated[Count, Field(ge=1, le=1024)] = 1
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> TrainConfig:
+        context = self.model.context
+        if self.batch_tokens % context:
+            near = max(context, self.batch_tokens // context * context)
+            message = f"{self.batch_tokens} is no multiple of the context {context}; use {near}"
+            raise FieldError("batch_tokens", message)
+        if self.horizon < self.batch_tokens:
+            message = f"{self.horizon} tokens are less than one batch; use {self.batch_tokens} up"
+            raise FieldError("horizon", message)
+        if self.warmup_tokens >= self.horizon:
+            message = f"{self.warmup_tokens} tokens leave nothing of the horizon {self.horizon}"
+            raise FieldError("schedule.warmup", f"{message}; 5% is usual")
+        if self.evaluation.tokens < context:
+            message = f"{self.evaluation.tokens} is less than one context; use {context} or more"
+            raise FieldError("evaluation.tokens", message)
+        if self.data.tokenizer == "bytes" and self.model.vocab < BYTES:
+            message = f"{self.model.vocab} does not hold the 256 bytes; use 256"
+            raise FieldError("model.vocab", message)
+        return self
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_tokens
+
+    @property
+    def sequences_per_step(self) -> int:
+        return self.batch_tokens // self.model.context
+
+    @property
+    def steps(self) -> int:
+        """Whole steps in the horizon."""
+        return self.horizon // self.batch_tokens
+
+    @property
+    def warmup_tokens(self) -> int:
+        """Tokens of linear warm-up, a share of the horizon resolved."""
+        warmup = self.schedule.warmup
+        return int(warmup * self.horizon) if warmup < 1 else int(warmup)
+
+    def floor_tokens(self, tokens: float) -> int:
+        """The whole steps in `tokens`, as tokens."""
+        return int(tokens // self.batch_tokens) * self.batch_tokens
+
+    def canonical_json(self) -> str:
+        """The same text for the same run: sorted keys, no spaces."""
+        return _canonical(self.model_dump(mode="json"))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `canonical_json`, in hex."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the losses: all but where and how often things are computed and kept."""
+        recipe = self.model_dump(mode="json", exclude={"checkpoint", "evaluation", "device"})
+        del recipe["data"]["cache"], recipe["data"]["max_epochs"]
+        return recipe
+
+
+def _canonical(data: object) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)

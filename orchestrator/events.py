@@ -1,8 +1,8 @@
 """The facts that a sweep's journal holds, and their JSON.
 
-Nine kinds, each a frozen value. The journal writes them; `state.apply` folds them. Touches nothing.
-Adding a field with a default keeps old journals loading; anything else needs a new `SCHEMA` and a
-step in `upgraded`.
+Nine kinds, each a frozen value. The journal writes them; `state.apply` folds them. Touches
+nothing. Adding a field with a default keeps old journals loading; anything else needs a new
+`SCHEMA` and a step in `upgraded`.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class SegmentEnded:
 class AttemptLost:
     """An attempt will report no more; it had `reached` this many tokens.
 
-    `interrupted`: the driver went away or was stopped. `died`: the worker did. `error`: the trainer
-    raised. The last two count as failures of the trial.
+    `interrupted`: the driver went away or was stopped. `died`: the worker did. `error`: the
+    trainer raised. The last two count as failures of the trial.
     """
 
     trial: str

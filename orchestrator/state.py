@@ -1,8 +1,8 @@
 """What a sweep looks like after its events: `state = fold(apply, events)`.
 
-Pure and total over what a journal may hold. Resuming is folding again. The budget ledger is derived
-here and nowhere else: reserved when decided, charged as points arrive, released when a segment ends;
-work that must be done again is counted apart. Touches nothing.
+Pure and total over what a journal may hold. Resuming is folding again. The budget ledger is
+derived here and nowhere else: reserved when decided, charged as points arrive, released when a
+segment ends; work that must be done again is counted apart. Touches nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from orchestrator.values import (
     Curve,
     Decision,
     Environment,
-    Extend,
     Stop,
 )
 
@@ -80,8 +79,8 @@ class Track:
     """The trunk or one annealing branch of a trial.
 
     `start`: tokens it begins at; `target`: tokens it was told to reach; `tokens`: how far it got,
-    which is what it is charged for; `position`: how far its latest attempt got, which may be behind
-    after a resume; `ordered`: place of its target in the order of decisions.
+    which is what it is charged for; `position`: how far its latest attempt got, which may be
+    behind after a resume; `ordered`: place of its target in the order of decisions.
     """
 
     target: int
@@ -254,7 +253,9 @@ def pending(state: SweepState) -> Iterator[tuple[Trial, int]]:
     return ((trial, index) for _, index, trial in waiting)
 
 
-def is_stale(state: SweepState, event: PointReported | SegmentEnded | AttemptLost | Diverged) -> bool:
+def is_stale(
+    state: SweepState, event: PointReported | SegmentEnded | AttemptLost | Diverged
+) -> bool:
     """Whether the event comes from an attempt that was superseded or has ended."""
     trial = state.trials.get(event.trial)
     index = None if trial is None else trial.track_of(event.attempt)
@@ -410,9 +411,7 @@ def _reported(
 
 def _reached(track: Track, tokens: int) -> Track:
     """The track with its attempt at `tokens`; charged only where nobody was before."""
-    return replace(
-        track, position=max(track.position, tokens), tokens=max(track.tokens, tokens)
-    )
+    return replace(track, position=max(track.position, tokens), tokens=max(track.tokens, tokens))
 
 
 def _point(state: SweepState, trial: Trial, index: int, event: PointReported) -> SweepState:

@@ -1,7 +1,7 @@
 """What the rooms say to each other: candidates, points, curves, forecasts, decisions.
 
-Plain frozen values, valid from birth. Touches nothing; imports NumPy only. Vocabulary and units are
-those of the field: tokens and params are counts, compute is in FLOPs, loss is validation
+Plain frozen values, valid from birth. Touches nothing; imports NumPy only. Vocabulary and units
+are those of the field: tokens and params are counts, compute is in FLOPs, loss is validation
 cross-entropy in nats per token.
 """
 
@@ -29,8 +29,8 @@ class Candidate:
     """A runnable configuration with known cost.
 
     `params` is N, the matmul parameters of blocks and head; `horizon` is the number of tokens for
-    which its schedule is laid out (nothing trains past it); `settings` are the dotted keys that vary
-    over the pool, in the order of the spec.
+    which its schedule is laid out (nothing trains past it); `settings` are the dotted keys that
+    vary over the pool, in the order of the spec.
     """
 
     id: str
@@ -118,7 +118,7 @@ class Point:
             )
         if not math.isfinite(self.loss):
             raise ValueError(
-                f"a point needs a finite loss, not {self.loss}: report the trial as diverged instead"
+                f"a point needs a finite loss, not {self.loss}: report the trial as diverged"
             )
 
 
@@ -162,8 +162,8 @@ class _Columns:
 class Curve:
     """The points of a trial, strictly increasing in tokens; 25 bytes a point.
 
-    Immutable to its holder. Curves grown from one another share storage: appending to the newest one
-    writes in place, appending to an older one copies, so a fold over n points costs O(n).
+    Immutable to its holder. Curves grown from one another share storage: appending to the newest
+    one writes in place, appending to an older one copies, so a fold over n points costs O(n).
     """
 
     _columns: _Columns = field(default_factory=lambda: _Columns.empty(0), repr=False)
@@ -222,7 +222,7 @@ class Curve:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        return tuple(PHASES[i] for i in self._columns.phase[: self._length])
+        return tuple(PHASES[i] for i in self._columns.phase[: self._length].tolist())
 
     @property
     def last_tokens(self) -> int:
@@ -257,9 +257,7 @@ class Forecast:
                 f"mean {self.mean.shape} and sd {self.sd.shape} must be of one length"
             )
         if self.samples is not None and self.samples.shape[1:] != self.mean.shape:
-            raise ValueError(
-                f"samples {self.samples.shape} must be (draws, {len(self.mean)})"
-            )
+            raise ValueError(f"samples {self.samples.shape} must be (draws, {len(self.mean)})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

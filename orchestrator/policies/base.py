@@ -1,8 +1,8 @@
 """What a policy is: a pure function from the state of a sweep to decisions.
 
-Touches nothing. `decide` is called at the start, when a segment ends, when a trial fails or diverges
-and when a slot is free; on every point only where `watches_points` says so. It is called again until
-it returns nothing, so it must not repeat what the state already holds.
+Touches nothing. `decide` is called at the start, when a segment ends, when a trial fails or
+diverges and when a slot is free; on every point only where `watches_points` says so. It is called
+again until it returns nothing, so it must not repeat what the state already holds.
 """
 
 from __future__ import annotations

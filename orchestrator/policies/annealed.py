@@ -1,0 +1,99 @@
+"""Annealing at the end of any policy: short decays branched off the newest checkpoints.
+
+A stopped or unfinished trial has no annealed loss, and laws are quoted on annealed losses. So when
+the wrapped policy has nothing left to decide, the best trial of every size is annealed first, then
+a small random sample of the stopped ones (a check on the pruning itself), then the other
+survivors, as far as a stated share of the budget reaches. The wrapped policy never sees that
+share. Decay fraction and shape: Haegele et al. 2024 (arXiv 2405.18392).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from orchestrator.policies.base import Policy, randomness
+from orchestrator.state import SweepState, Trial
+from orchestrator.values import Anneal, Checkpoint, Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annealed:
+    """`policy`, then annealing. `share` of the budget pays for the branches; each decays over
+    `decay` of the tokens its trunk has seen; `stopped` stopped trials are sampled."""
+
+    policy: Policy
+    share: float
+    decay: float
+    stopped: int
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    @property
+    def watches_points(self) -> bool:
+        return self.policy.watches_points
+
+    def decide(self, state: SweepState) -> list[Decision]:
+        trunk = self._trunk_only(state)
+        decisions = self.policy.decide(trunk)
+        if decisions or state.in_flight or any(t.branches for t in state.trials.values()):
+            return decisions
+        left = min(state.remaining, self._set_aside(state))
+        for trial, checkpoint, why in self._in_order(state):
+            tokens = checkpoint.tokens + self._decay_tokens(trial, checkpoint)
+            cost = trial.candidate.flops(tokens) - trial.candidate.flops(checkpoint.tokens)
+            if cost <= left:
+                left -= cost
+                decisions.append(
+                    Anneal(
+                        trial=trial.id,
+                        tokens=tokens,
+                        reason=f"annealed over the next {tokens - checkpoint.tokens:,} tokens for "
+                        f"the law: {why}",
+                    )
+                )
+        return decisions
+
+    def _set_aside(self, state: SweepState) -> int:
+        return int(state.terms.budget * self.share)
+
+    def _trunk_only(self, state: SweepState) -> SweepState:
+        """The sweep as the wrapped policy sees it: without branches and their budget."""
+        ledger = replace(
+            state.ledger, spent=state.ledger.spent - state.ledger.branches, branches=0
+        )
+        budget = state.terms.budget - self._set_aside(state)
+        return replace(state, ledger=ledger, terms=replace(state.terms, budget=budget))
+
+    def _decay_tokens(self, trial: Trial, checkpoint: Checkpoint) -> int:
+        step = trial.candidate.tokens_per_step
+        return max(step, int(checkpoint.tokens * self.decay) // step * step)
+
+    def _in_order(self, state: SweepState) -> Iterator[tuple[Trial, Checkpoint, str]]:
+        """(trial, checkpoint, why), the most wanted first."""
+        ready = [
+            (trial, trial.trunk.checkpoint)
+            for trial in state.trials.values()
+            if not trial.out and trial.trunk.checkpoint is not None
+        ]
+        ready.sort(key=lambda entry: (entry[0].curve.last_loss, state.pool.position(entry[0].id)))
+        chosen: set[str] = set()
+        sizes: set[int] = set()
+        for trial, checkpoint in ready:
+            params = trial.candidate.params
+            if params not in sizes:
+                sizes.add(params)
+                chosen.add(trial.id)
+                yield trial, checkpoint, f"the best trial with {params:,} parameters"
+        stopped = [e for e in ready if e[0].stop_reason is not None and e[0].id not in chosen]
+        if stopped:
+            size = min(self.stopped, len(stopped))
+            drawn = randomness(state).choice(len(stopped), size=size, replace=False)
+            for index in sorted(int(i) for i in drawn):
+                chosen.add(stopped[index][0].id)
+                yield *stopped[index], "drawn from the stopped trials, as a check on the pruning"
+        for trial, checkpoint in ready:
+            if trial.stop_reason is None and trial.id not in chosen:
+                yield trial, checkpoint, "a survivor"

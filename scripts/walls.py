@@ -3,78 +3,86 @@
 import-linter's own contracts say what is forbidden; a wall needs the opposite, or the next
 dependency slips in unnamed. `.importlinter` holds the table; `lint-imports` runs this file.
 
-Touches nothing. Format of one line of the table:
+Touches nothing. Two lines of the table:
 
+    orchestrator.spec orchestrator.pool: orchestrator.values pydantic
     orchestrator.policies.*: orchestrator.values orchestrator.state numpy
 
-The name before the colon is a module or package with all that is in it; ending in `.*` it makes a
-room of its own of each child, so that siblings are strangers, and ending in `.__init__` it is the
-package's own file alone. A module belongs to the longest name that fits. The names after it are modules, packages with all that is in them, or distributions'
-top-level packages; the standard library and the room itself are always allowed.
+Before the colon stand the modules and packages (with all that is in them) that share the room. A
+name that ends in `.*` makes a room of its own of each child, so that siblings are strangers; one
+that ends in `.__init__` is the package's own file alone. A module belongs to the longest name that
+fits. After the colon stand modules, packages, or top-level packages of distributions; the standard
+library and the room itself are always allowed.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
 OUR_PACKAGES = ("orchestrator", "trainers")
+CHILDREN = ".*"
+ITSELF = ".__init__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """One line of the table; `name` is without its ending, `reach` says which it had."""
+    """One line of the table: the names that share a room, and what they may import."""
 
-    name: str
-    reach: Literal["whole", "children", "itself"]
+    names: tuple[str, ...]
     allowed: tuple[str, ...]
 
     @classmethod
     def parse(cls, line: str) -> Room:
-        """Raises ValueError when the line is not `name: allowed allowed`."""
-        name, colon, allowed = line.partition(":")
-        name = name.strip()
-        if not name or not colon:
-            raise ValueError(f"room {line!r} is not of the form 'name: allowed allowed'")
-        reach = "whole"
-        if name.endswith(".*"):
-            name, reach = name.removesuffix(".*"), "children"
-        elif name.endswith(".__init__"):
-            name, reach = name.removesuffix(".__init__"), "itself"
-        return cls(name=name, reach=reach, allowed=tuple(allowed.split()))
+        """Raises ValueError when the line is not `name name: allowed allowed`."""
+        names, colon, allowed = line.partition(":")
+        if not names.strip() or not colon:
+            raise ValueError(f"room {line!r} is not of the form 'name name: allowed allowed'")
+        return cls(names=tuple(names.split()), allowed=tuple(allowed.split()))
 
-    def inside(self, module: str) -> str | None:
-        """The root of the room that `module` is in, or None when it is in none of this line."""
-        if not _within(module, self.name):
-            return None
-        if self.reach == "whole":
-            return self.name
-        if self.reach == "itself":
-            return self.name if module == self.name else None
-        child = module[len(self.name) + 1 :].partition(".")[0]
-        return f"{self.name}.{child}" if child else None
+    def allows(self, name: str, module: str, imported: str) -> bool:
+        """Whether `module`, which is here by `name`, may import `imported`."""
+        if imported.partition(".")[0] in sys.stdlib_module_names:
+            return True
+        if any(_within(imported, allowed) for allowed in self.allowed):
+            return True
+        if name.endswith(CHILDREN):
+            return _within(imported, _child(module, name))
+        return any(_covers(shared, imported) for shared in self.names)
 
 
 def _within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
+def _child(module: str, name: str) -> str:
+    """The child of the package in `name` (`package.*`) that `module` is or lies in."""
+    package = name.removesuffix(CHILDREN)
+    return ".".join(module.split(".")[: package.count(".") + 2])
+
+
+def _covers(name: str, module: str) -> bool:
+    if name.endswith(ITSELF):
+        return module == name.removesuffix(ITSELF)
+    if name.endswith(CHILDREN):
+        package = name.removesuffix(CHILDREN)
+        return module != package and _within(module, package)
+    return _within(module, name)
+
+
 def _room_of(module: str, rooms: list[Room]) -> tuple[str, Room] | None:
-    found = [(root, room) for room in rooms if (root := room.inside(module)) is not None]
-    # `a.b` beats `a.*` for the module a.b: both roots are as long, the named one is meant.
-    return max(found, key=lambda pair: (len(pair[0]), pair[1].reach != "children"), default=None)
+    """The room of a module and the name that it is there by; None when it has none."""
+    found = [(name, room) for room in rooms for name in room.names if _covers(name, module)]
 
+    def closeness(pair: tuple[str, Room]) -> tuple[int, bool]:
+        name = pair[0].removesuffix(CHILDREN).removesuffix(ITSELF)
+        return name.count("."), pair[0].endswith((CHILDREN, ITSELF))
 
-def _may_import(imported: str, root: str, room: Room) -> bool:
-    top_level = imported.partition(".")[0]
-    if top_level in sys.stdlib_module_names:
-        return True
-    inside = imported == root if room.reach == "itself" else _within(imported, root)
-    return inside or any(_within(imported, name) for name in room.allowed)
+    return max(found, key=closeness, default=None)
 
 
 class RoomsContract(Contract):
@@ -94,9 +102,9 @@ class RoomsContract(Contract):
             if found is None:
                 homeless.append(module)
                 continue
-            root, room = found
+            name, room = found
             for imported in sorted(graph.find_modules_directly_imported_by(module)):
-                if not _may_import(imported, root, room):
+                if not room.allows(name, module, imported):
                     details = graph.get_import_details(importer=module, imported=imported)
                     lines = ", ".join(str(detail["line_number"]) for detail in details)
                     allowed = " ".join(room.allowed) or "the standard library alone"
@@ -109,7 +117,7 @@ class RoomsContract(Contract):
         )
 
     def render_broken_contract(self, check: ContractCheck) -> None:
-        metadata = cast("dict[str, Any]", check.metadata)
+        metadata: dict[str, Any] = check.metadata
         for module in metadata["homeless"]:
             output.print_error(f"- {module} is in no room: give it a line in .importlinter")
         for trespass in metadata["trespasses"]:

@@ -1,0 +1,234 @@
+"""All candidates of a sweep, each with its exact cost: the spec's space, expanded and priced.
+
+Zip blocks vary slowest, then the axes in the order of the spec. Every candidate is checked as a
+`TrainConfig` before anything runs, and what is wrong with one is told at the place of the setting
+that causes it. Reads the spec's recorded curves, if it has any; touches nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import expansion, naming
+from orchestrator.places import Places
+from orchestrator.recorded import RecordedError, read_recorded
+from orchestrator.spec import SuccessiveHalving, SweepSpec, load_spec_document
+from orchestrator.values import Candidate, Scalar
+from trainers.config import TrainConfig
+from trainers.documents import Document, validate
+from trainers.flops import model_cost
+
+LARGEST = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The candidates in their fixed order, and how to train each.
+
+    `configs` run beside `candidates`, or are empty for recorded curves. `excluded` counts what the
+    conditions left out; `notes` are sentences for whoever reads the plan.
+    """
+
+    candidates: tuple[Candidate, ...]
+    configs: tuple[TrainConfig, ...] = ()
+    excluded: int = 0
+    notes: tuple[str, ...] = ()
+    _positions: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        positions = {candidate.id: i for i, candidate in enumerate(self.candidates)}
+        if not self.candidates or len(positions) < len(self.candidates):
+            raise ValueError("a pool needs at least one candidate, each with an id of its own")
+        if self.configs and len(self.configs) != len(self.candidates):
+            raise ValueError(
+                f"{len(self.configs)} configurations for {len(self.candidates)} candidates"
+            )
+        object.__setattr__(self, "_positions", positions)
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+    def __contains__(self, trial: object) -> bool:
+        return trial in self._positions
+
+    def __getitem__(self, trial: str) -> Candidate:
+        return self.candidates[self.position(trial)]
+
+    def position(self, trial: str) -> int:
+        """The place of a candidate in the pool, from 0. Raises KeyError for an unknown id."""
+        try:
+            return self._positions[trial]
+        except KeyError:
+            some = ", ".join(list(self._positions)[:5])
+            raise KeyError(
+                f"no candidate {trial!r} in this pool of {len(self)}; it begins {some}"
+            ) from None
+
+    def train_config(self, trial: str) -> TrainConfig:
+        """What the trainers are given. Raises LookupError for a pool of recorded curves."""
+        if not self.configs:
+            raise LookupError(f"{trial!r} is a recorded curve and cannot be trained")
+        return self.configs[self.position(trial)]
+
+    @property
+    def exhaustive_flops(self) -> int:
+        """FLOPs of every candidate to its horizon."""
+        return sum(candidate.cost for candidate in self.candidates)
+
+    def subset(self, trials: Sequence[str]) -> Pool:
+        """Only these candidates, in the order given."""
+        positions = [self.position(trial) for trial in trials]
+        return Pool(
+            candidates=tuple(self.candidates[i] for i in positions),
+            configs=tuple(self.configs[i] for i in positions) if self.configs else (),
+            notes=self.notes,
+        )
+
+
+def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> tuple[SweepSpec, Pool]:
+    """A sweep file, read and expanded; every problem of either step is told with its place.
+
+    Raises trainers.documents.SpecError.
+    """
+    document = load_spec_document(path, overrides)
+    spec = validate(document, SweepSpec)
+    return spec, build_pool(spec, document)
+
+
+def build_pool(spec: SweepSpec, document: Document | None = None) -> Pool:
+    """The candidates of a spec. Raises SpecError, with places where the document is given."""
+    places = Places(spec, document)
+    pool = _recorded_pool(spec, places) if spec.recorded else _trained_pool(spec, places)
+    _check_policy(spec, pool, places)
+    _check_budget(spec, pool, places)
+    _check_anneal(spec, pool, places)
+    places.raise_found()
+    return pool
+
+
+def budget_flops(spec: SweepSpec, pool: Pool) -> int:
+    """The budget in FLOPs; a share is a share of the pool's exhaustive cost, rounded down."""
+    share = spec.budget.share
+    if share is not None:
+        return math.floor(share * pool.exhaustive_flops * (1 + 1e-12))
+    return int(float(spec.budget.flops))
+
+
+def _trained_pool(spec: SweepSpec, places: Places) -> Pool:
+    expansion.check_axes(spec, places)
+    places.raise_found()
+    combinations = expansion.combination_count(spec)
+    if combinations > LARGEST:
+        places.add(("space",), f"spans {combinations} candidates, at most {LARGEST}; shorten it")
+    conditions = expansion.read_conditions(spec, places)
+    places.raise_found()
+    kept: list[expansion.Built] = []
+    excluded = 0
+    for choice in expansion.choices(spec):
+        built = expansion.build(spec, choice, conditions, places)
+        if built is None:
+            excluded += 1
+        else:
+            kept.append(built)
+        if places.many:
+            break
+    places.raise_found()
+    if not kept:
+        places.add(
+            ("space", "exclude"), f"leaves none of {combinations} candidates; loosen a condition"
+        )
+        places.raise_found()
+    return _named(kept, excluded)
+
+
+def _named(kept: Sequence[expansion.Built], excluded: int) -> Pool:
+    settings = _varying([built.settings for built in kept])
+    ids = naming.candidate_ids(settings)
+    candidates: list[Candidate] = []
+    for name, varied, built in zip(ids, settings, kept, strict=True):
+        cost = model_cost(built.config.model)
+        candidates.append(
+            Candidate(
+                id=name,
+                params=cost.params,
+                horizon=built.config.horizon,
+                flops_per_token=float(cost.flops_per_token),
+                tokens_per_step=built.config.tokens_per_step,
+                settings=varied,
+            )
+        )
+    return Pool(
+        candidates=tuple(candidates),
+        configs=tuple(built.config for built in kept),
+        excluded=excluded,
+    )
+
+
+def _varying(
+    rows: Sequence[Mapping[str, Scalar]],
+) -> list[tuple[tuple[str, Scalar], ...]]:
+    """Each row without the keys that have one value over all rows."""
+    keys = [key for key in rows[0] if len({(type(row[key]), row[key]) for row in rows}) > 1]
+    return [tuple((key, row[key]) for key in keys) for row in rows]
+
+
+def _recorded_pool(spec: SweepSpec, places: Places) -> Pool:
+    recorded = spec.recorded
+    if recorded is None:
+        raise ValueError("the spec has no recorded curves")
+    try:
+        curves = read_recorded(recorded.curves, sha256=recorded.sha256)
+    except RecordedError as error:
+        places.add(("recorded", "curves"), str(error))
+        places.raise_found()
+        raise
+    notes: tuple[str, ...] = ()
+    if any(curve.params is None for curve in curves.values()):
+        notes = (
+            f"{Path(recorded.curves).name} has no params column: every candidate counts as 1 "
+            "parameter, so no law in parameters can be fitted",
+        )
+    return Pool(
+        candidates=tuple(curve.candidate(name) for name, curve in curves.items()), notes=notes
+    )
+
+
+def _check_policy(spec: SweepSpec, pool: Pool, places: Places) -> None:
+    policy = spec.policy
+    if not isinstance(policy, SuccessiveHalving) or policy.group_by is None:
+        return
+    try:
+        pool.candidates[0].setting(policy.group_by)
+    except KeyError:
+        first = pool.candidates[0]
+        known = ["params", *(key for key, _ in first.settings), "horizon"]
+        places.add(
+            ("policy", "group_by"),
+            naming.unknown(policy.group_by, known, "is not params nor a setting that varies"),
+        )
+
+
+def _check_budget(spec: SweepSpec, pool: Pool, places: Places) -> None:
+    budget = budget_flops(spec, pool)
+    least = min(candidate.flops(candidate.tokens_per_step) for candidate in pool)
+    if budget < least:
+        places.add(
+            ("budget", "flops"),
+            f"{budget:.3g} FLOPs do not pay for the first step of any candidate ({least:.3g}); "
+            f"the whole pool costs {pool.exhaustive_flops:.3g}",
+        )
+
+
+def _check_anneal(spec: SweepSpec, pool: Pool, places: Places) -> None:
+    if spec.anneal is not None and any(c.schedule.kind == "cosine" for c in pool.configs):
+        places.add(
+            ("anneal",),
+            "branches off a constant rate, but a cosine trial decays by itself; remove the block "
+            "or set trial.schedule.kind: constant",
+        )

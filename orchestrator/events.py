@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from orchestrator.values import Checkpoint, Decision, Environment, Phase, Point
 
@@ -74,7 +74,7 @@ class SegmentEnded:
     trial: str
     attempt: int
     tokens: int
-    checkpoint: Checkpoint | None
+    checkpoint: Checkpoint | None = None
     stopped: bool = False
     kind: Literal["segment_ended"] = "segment_ended"
 
@@ -149,14 +149,18 @@ class Record:
 
 
 def event_to_json(event: Event) -> bytes:
-    """Compact JSON; fields that hold their default are left out, the kind never is."""
-    dumped = _ADAPTER.dump_json(event, exclude_none=True)
-    return dumped
+    """Compact JSON; fields that hold nothing are left out."""
+    return _ADAPTER.dump_json(event, exclude_none=True)
 
 
 def event_from_data(data: dict[str, Any], version: int) -> Event:
     """The event in parsed JSON of schema `version`. Raises ValueError where it is none."""
-    return _ADAPTER.validate_python(upgraded(data, version))
+    try:
+        return _ADAPTER.validate_python(upgraded(data, version))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"no event this release knows: {place}: {first['msg']}") from None
 
 
 def upgraded(data: dict[str, Any], version: int) -> dict[str, Any]:

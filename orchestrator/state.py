@@ -182,7 +182,7 @@ class SweepState:
 
     pool: Pool
     terms: Terms
-    trials: Mapping[str, Trial] = _NO_TRIALS
+    trials: Mapping[str, Trial] = field(default_factory=lambda: _NO_TRIALS)
     ledger: Ledger = field(default_factory=Ledger)
     environment: Environment | None = None
     session: int = 0

@@ -182,7 +182,7 @@ class TrainConfig(_Frozen):
 
     def recipe(self) -> dict[str, Any]:
         """What decides the losses: all but where and how often things are computed and kept."""
-        recipe = self.model_dump(mode="json", exclude={"checkpoint", "evaluation", "device"})
+        recipe = self.model_dump(mode="json", exclude={"checkpoint", "evaluation", "device", "threads"})
         del recipe["data"]["cache"], recipe["data"]["max_epochs"]
         return recipe
 

@@ -1,0 +1,33 @@
+"""Loss on the held-out slice. Touches the model's weights only to read them, and no random state.
+
+The same tokens for every model of a context; cross-entropy in nats per token, and bits per byte
+of the text those tokens stand for, which compares across vocabularies.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from trainers.device import Device
+from trainers.model import token_loss
+
+CHUNK_TOKENS = 16384
+
+
+@torch.no_grad()
+def held_out_loss(model: nn.Module, windows: Tensor, device: Device) -> Tensor:
+    """Mean nats per token over `windows` [n, T + 1], as a scalar tensor on the device."""
+    context = windows.shape[1] - 1
+    total = torch.zeros((), device=device.device)
+    with device.autocast():
+        for chunk in windows.split(max(1, CHUNK_TOKENS // context)):
+            total += token_loss(model, chunk, reduction="sum")
+    return total / (windows.shape[0] * context)
+
+
+def bits_per_byte(nats_per_token: float, bytes_per_token: float) -> float:
+    """Nats per token, told as bits per byte of text."""
+    return nats_per_token / math.log(2) / bytes_per_token

@@ -1,0 +1,324 @@
+"""Train one model and tell how it goes: `train` yields reports, and that is all it does.
+
+Touches the device and the folder it is given. A call trains one segment, up to `until`, and ends
+with an evaluated, checkpointed report exactly there; the next call resumes from that checkpoint,
+bit for bit on one CPU machine, since the rate, the batch and the places of evaluation are pure
+functions of the position. Inside the step loop nothing is read back from the device: losses add
+up there and are read once a report.
+
+A run counts as diverged when a loss is not finite, or when the held-out loss stands more than
+`DIVERGENCE_MARGIN` nats above its lowest at `DIVERGENCE_REPORTS` scheduled evaluations in a row.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainers import checkpoint
+from trainers.checkpoint import CheckpointError, Position
+from trainers.config import TrainConfig
+from trainers.corpus import Corpus, prepare
+from trainers.data import Batches, DataError, Windows, held_out_windows
+from trainers.device import Device, choose_device
+from trainers.evaluate import bits_per_byte, held_out_loss
+from trainers.flops import model_cost
+from trainers.model import build_model, token_loss
+from trainers.optimizer import apply_gradients, build_optimizer
+from trainers.schedule import Anneal, Phase, Schedule, anneal_points, evaluation_points
+
+DIVERGENCE_MARGIN = 1.0
+DIVERGENCE_REPORTS = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is known of a run after `tokens` (all its tokens, not this call's alone).
+
+    `loss` is held-out nats per token; `train_loss` the mean since the report before;
+    `learning_rate` and `grad_norm` are of the last step; `elapsed_s` counts from the first step
+    of this call; `flops` follow the exact convention of `trainers.flops`.
+    """
+
+    tokens: int
+    flops: float
+    loss: float
+    bits_per_byte: float
+    train_loss: float
+    phase: Phase
+    learning_rate: float
+    grad_norm: float
+    elapsed_s: float
+    checkpoint: Path | None
+    diverged: bool
+
+
+def never() -> bool:
+    """The stop that never comes."""
+    return False
+
+
+def train(
+    config: TrainConfig,
+    *,
+    until: int,
+    folder: Path,
+    resume: Path | None = None,
+    anneal: bool = False,
+    stop: Callable[[], bool] = never,
+) -> Iterator[Report]:
+    """Train from nothing, or from the checkpoint `resume`, to `until` tokens in whole steps.
+
+    Checkpoints go into `folder`. With `anneal` the rate falls to zero from the checkpoint to
+    `until`, off the trunk, whose files stay as they are. `stop` is asked at every report; once
+    true, the segment ends with that report, checkpointed. Raises ValueError (of the module
+    concerned) before the first step when the run cannot be as asked.
+    """
+    target = config.floor_tokens(until)
+    position = _start(config) if resume is None else checkpoint.read_position(resume)
+    schedule = _schedule(config, position, target, resume, anneal)
+    device = choose_device(config)
+    corpus = prepare(config.data)
+    run = _Run(config, schedule, device, corpus, folder, position)
+    if resume is not None:
+        run.learner.load(resume)
+    return run.reports(target, stop)
+
+
+class Learner:
+    """A model and its optimizer, and the one step they take together."""
+
+    def __init__(self, config: TrainConfig, device: Device) -> None:
+        self.device = device
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.model: nn.Module = build_model(config.model, self.generator).to(device.device)
+        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self._parameters: list[Tensor] = list(self.model.parameters())
+        self._clip = config.optimizer.clip
+
+    def step(self, window: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """One update on `window` [B, T + 1]; its loss and gradient norm, left on the device."""
+        with self.device.autocast():
+            loss = token_loss(self.model, window)
+        loss.backward()
+        norm = apply_gradients(self.optimizer, self._parameters, rate, self._clip)
+        return loss.detach(), norm
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint's tensors."""
+        checkpoint.load_tensors(
+            path, model=self.model, optimizer=self.optimizer, generator=self.generator
+        )
+
+
+class _Run:
+    """One call of `train`: everything it holds, and where it stands."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        schedule: Schedule,
+        device: Device,
+        corpus: Corpus,
+        folder: Path,
+        position: Position,
+    ) -> None:
+        self.config = config
+        self.schedule = schedule
+        self.device = device
+        self.corpus = corpus
+        self.folder = folder
+        self.position = position
+        self.batches = _batches(config, corpus)
+        context = config.model.context
+        count = config.evaluation.tokens // context
+        held_out = held_out_windows(corpus.held_out(), context=context, count=count)
+        self.held_out = torch.from_numpy(held_out).to(device.device)
+        self.flops_per_token = model_cost(config.model).flops_per_token
+        self.learner = Learner(config, device)
+
+    def reports(self, target: int, stop: Callable[[], bool]) -> Iterator[Report]:
+        _clear_unfinished(self.folder)
+        began = saved = time.monotonic()
+        scheduled = set(self._scheduled())
+        places = [tokens for tokens in scheduled if self.position.tokens < tokens < target]
+        for place in [*sorted(places), target]:
+            train_loss, norm = self._train_to(place)
+            loss, train_loss, norm = self._read(train_loss, norm)
+            diverged = self._follow(place, loss, train_loss, scheduled=place in scheduled)
+            last = not diverged and (place == target or stop())
+            now = time.monotonic()
+            path = None
+            if last or (not diverged and now - saved >= self.config.checkpoint.every_s):
+                path, saved = self._save(last), now
+            yield Report(
+                tokens=place,
+                flops=float(self.flops_per_token * place),
+                loss=loss,
+                bits_per_byte=bits_per_byte(loss, self.corpus.bytes_per_token),
+                train_loss=train_loss,
+                phase=self.schedule.phase_at(place),
+                learning_rate=self.schedule.rate_at(max(0, place - self.config.batch_tokens)),
+                grad_norm=norm,
+                elapsed_s=time.monotonic() - began,
+                checkpoint=path,
+                diverged=diverged,
+            )
+            if last or diverged:
+                return
+
+    def _scheduled(self) -> tuple[int, ...]:
+        if self.schedule.anneal is not None:
+            return anneal_points(self.config, self.schedule.anneal)
+        return evaluation_points(self.config)
+
+    def _train_to(self, place: int) -> tuple[Tensor, Tensor]:
+        """Steps up to `place` tokens; the mean loss and the last norm, on the device."""
+        total = torch.zeros((), device=self.device.device)
+        norm = torch.full((), math.nan, device=self.device.device)
+        size = self.config.batch_tokens
+        first, past = self.position.tokens // size, place // size
+        for k in range(first, past):
+            window = to_device(self.batches.batch(k), self.device)
+            loss, norm = self.learner.step(window, self.schedule.rate_at(k * size))
+            total += loss
+        return total / (past - first) if past > first else norm, norm
+
+    def _read(self, train_loss: Tensor, norm: Tensor) -> tuple[float, float, float]:
+        """Evaluate, and read everything from the device at once."""
+        loss = held_out_loss(self.learner.model, self.held_out, self.device)
+        values = torch.stack([loss, train_loss.float(), norm.float()]).tolist()
+        return values[0], values[1], values[2]
+
+    def _follow(self, place: int, loss: float, train_loss: float, *, scheduled: bool) -> bool:
+        """Move the position to `place`; whether the run has diverged."""
+        trained = place > self.position.tokens
+        best, rising = self.position.best_loss, self.position.rising
+        finite = math.isfinite(loss) and (math.isfinite(train_loss) or not trained)
+        if finite and scheduled and trained:
+            above = best is not None and loss > best + DIVERGENCE_MARGIN
+            rising = rising + 1 if above else 0
+            best = loss if best is None else min(best, loss)
+        anneal = self.schedule.anneal
+        self.position = Position(
+            tokens=place,
+            recipe=self.config.recipe(),
+            segment_end=False,
+            best_loss=best,
+            rising=rising,
+            annealing=None if anneal is None else (anneal.start, anneal.end),
+        )
+        return not finite or rising >= DIVERGENCE_REPORTS
+
+    def _save(self, segment_end: bool) -> Path:
+        position = self.position
+        path = checkpoint.save(
+            self.folder,
+            Position(
+                tokens=position.tokens,
+                recipe=position.recipe,
+                segment_end=segment_end,
+                best_loss=position.best_loss,
+                rising=position.rising,
+                annealing=position.annealing,
+            ),
+            model=self.learner.model,
+            optimizer=self.learner.optimizer,
+            generator=self.learner.generator,
+        )
+        checkpoint.discard_old(self.folder, self.config.checkpoint.keep)
+        return path
+
+
+def to_device(windows: Windows, device: Device) -> Tensor:
+    """int64 windows on the device, copied beside the work that goes on there."""
+    tensor = torch.from_numpy(windows)
+    if device.device.type == "cuda":
+        return tensor.pin_memory().to(device.device, non_blocking=True)
+    return tensor.to(device.device)
+
+
+def _start(config: TrainConfig) -> Position:
+    return Position(
+        tokens=0, recipe=config.recipe(), segment_end=False, best_loss=None, rising=0
+    )
+
+
+def _schedule(
+    config: TrainConfig, position: Position, target: int, resume: Path | None, anneal: bool
+) -> Schedule:
+    """The schedule of this call, once it is sure that the call makes sense."""
+    if target < 1:
+        raise ValueError(f"until is less than one step of {config.batch_tokens} tokens; raise it")
+    if position.tokens > target:
+        raise CheckpointError(f"{resume} stands at {position.tokens} tokens, past {target}")
+    _check_recipe(config, position, resume)
+    if not anneal:
+        return _trunk_schedule(config, position, target, resume)
+    if resume is None:
+        raise CheckpointError("an anneal branches off a checkpoint; give resume")
+    start, end = position.annealing or (position.tokens, target)
+    if end != target:
+        raise CheckpointError(f"{resume} is on an anneal that ends at {end} tokens, not {target}")
+    if position.annealing is None and start == target:
+        raise CheckpointError(f"{resume} stands at {start} tokens already; an anneal needs steps")
+    return Schedule(config, Anneal(start=start, end=end))
+
+
+def _trunk_schedule(
+    config: TrainConfig, position: Position, target: int, resume: Path | None
+) -> Schedule:
+    if position.annealing is not None:
+        raise CheckpointError(f"{resume} lies on an anneal; resume the trunk it branched from")
+    schedule = Schedule(config)
+    if target > schedule.end:
+        raise ValueError(f"until {target} passes the horizon's {schedule.end} tokens; lower it")
+    return schedule
+
+
+def _check_recipe(config: TrainConfig, position: Position, resume: Path | None) -> None:
+    ours, theirs = _flat(config.recipe()), _flat(position.recipe)
+    differing = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    if differing:
+        told = "; ".join(f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in differing)
+        raise CheckpointError(f"{resume} was trained differently: {told}; keep the recipe")
+
+
+def _flat(tree: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    return {k: v for key, item in tree.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
+
+
+def _batches(config: TrainConfig, corpus: Corpus) -> Batches:
+    batches = Batches(
+        corpus.train(),
+        context=config.model.context,
+        sequences=config.sequences_per_step,
+        seed=config.seed,
+    )
+    epochs = batches.epochs(config.horizon)
+    if epochs > config.data.max_epochs:
+        raise DataError(
+            f"horizon {config.horizon} is {epochs:.1f} epochs of {corpus.train_tokens} tokens, "
+            f"over data.max_epochs {config.data.max_epochs}; use more data, or raise it"
+        )
+    if epochs > 1:
+        log.warning("the horizon repeats the data: %.1f epochs", epochs)
+    return batches
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what a killed writer left half done; the folder belongs to one attempt alone."""
+    for path in folder.glob(".unfinished-*"):
+        shutil.rmtree(path, ignore_errors=True)

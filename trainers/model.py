@@ -1,0 +1,111 @@
+"""A decoder-only transformer in the manner of GPT-2 and nanoGPT.
+
+Pre-norm blocks, learned positions, causal attention by `scaled_dot_product_attention`, an MLP of
+four widths with GELU, no biases, no dropout, a head tied to the embedding, residual projections
+initialised smaller by sqrt(2 L) (Radford et al. 2019). QK-norm scales queries and keys to unit
+RMS without a gain (Henry et al. 2020; Dehghani et al. 2023), which lets one rule for the learning
+rate hold to higher rates. Touches no global random state: the generator is handed in.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainers.config import ModelConfig
+
+INIT_STD = 0.02
+
+
+class GPT(nn.Module):
+    """Tokens [B, T] to logits [B, T, V], V the vocabulary without its padding."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.vocab = config.vocab
+        self.embedding = nn.Embedding(config.padded_vocab, config.width)
+        self.positions = nn.Embedding(config.context, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, bias=False)
+        self.head = nn.Linear(config.width, config.padded_vocab, bias=False)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        logits = self.head(self.norm(x))
+        return logits if logits.shape[-1] == self.vocab else logits[..., : self.vocab]
+
+
+class Block(nn.Module):
+    """x [B, T, d] plus attention plus MLP."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width, bias=False)
+        self.attention = Attention(config)
+        self.mlp_norm = nn.LayerNorm(config.width, bias=False)
+        self.up = nn.Linear(config.width, 4 * config.width, bias=False)
+        self.down = nn.Linear(4 * config.width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.down(functional.gelu(self.up(self.mlp_norm(x)), approximate="tanh"))
+
+
+class Attention(nn.Module):
+    """Causal self-attention; queries, keys and values from one matmul."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qk_norm = config.qk_norm
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, context, width = x.shape
+        qkv = self.qkv(x).view(batch, context, 3, self.heads, width // self.heads)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+        if self.qk_norm:
+            q, k = (functional.rms_norm(part, part.shape[-1:]) for part in (q, k))
+        y = _attend(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(batch, context, width))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type == "cpu" and v.dtype is torch.bfloat16:
+        with torch.autocast("cpu", enabled=False):
+            q, k, v = q.float(), k.float(), v.float()
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=True).bfloat16()
+    return functional.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+
+
+def build_model(config: ModelConfig, generator: torch.Generator) -> GPT:
+    """A model on the CPU, initialised from `generator` alone: the same on every machine."""
+    with torch.device("meta"):
+        model = GPT(config)
+    model.to_empty(device="cpu")
+    if config.tied:
+        model.head.weight = model.embedding.weight
+    residual_std = INIT_STD / math.sqrt(2 * config.layers)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(1.0)
+            else:
+                std = residual_std if name.endswith(("out.weight", "down.weight")) else INIT_STD
+                parameter.normal_(0.0, std, generator=generator)
+    return model
+
+
+def token_loss(model: nn.Module, window: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Cross-entropy in nats of predicting window[:, 1:] from window[:, :-1] ([B, T + 1])."""
+    logits = model(window[:, :-1])
+    flat = logits.reshape(-1, logits.shape[-1]).float()
+    return functional.cross_entropy(flat, window[:, 1:].reshape(-1), reduction=reduction)

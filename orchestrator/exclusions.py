@@ -1,7 +1,7 @@
-"""Read the conditions under `space.exclude`: `model.width > 128 and optimizer.learning_rate >= 3e-3`.
+"""Read the conditions under `space.exclude`, such as `width > 128 and learning_rate >= 3e-3`.
 
-A tokenizer and a recursive descent over a closed grammar: nothing of the text is ever executed, and
-only the names given to `parse` exist. Touches nothing. Grammar, loosest first:
+A tokenizer and a recursive descent over a closed grammar: nothing of the text is ever executed,
+and only the names given to `parse` exist. Touches nothing. Grammar, loosest first:
 
     or_       := and_ ("or" and_)*
     and_      := not_ ("and" not_)*

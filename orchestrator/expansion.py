@@ -115,7 +115,7 @@ def _stated(trial: Mapping[str, object], key: str) -> bool:
             return node is not None
         if word not in node:
             return False
-        node = cast("Mapping[str, object]", node)[word]
+        node = node[word]
     return node is not None
 
 

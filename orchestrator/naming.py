@@ -77,11 +77,9 @@ def unknown(word: str, valid: Collection[str], complaint: str) -> str:
 
 def _prefixes(keys: Sequence[str]) -> list[str]:
     """Abbreviations, or last words, or whole keys where shorter ones would collide."""
-    for choose in (
-        lambda key: _SHORT.get(key, _safe(key.rpartition(".")[2])),
-        lambda key: _safe(key),
-    ):
-        prefixes = [choose(key) for key in keys]
+    short = [_SHORT.get(key) or _safe(key.rpartition(".")[2]) for key in keys]
+    whole = [_safe(key) for key in keys]
+    for prefixes in (short, whole):
         if len(set(prefixes)) == len(prefixes):
             return prefixes
     return [f"k{i}-" for i in range(len(keys))]

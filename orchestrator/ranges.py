@@ -1,8 +1,8 @@
 """The values along one axis of a space: a list, or a range that is written instead of one.
 
 Touches nothing. `{log: [1e-4, 1e-2], count: 3}` is 1e-4, 1e-3, 1e-2; `{log2: [32, 256]}` doubles
-from 32 to 256; `{linear: [1, 5], count: 5}` steps evenly. Both ends always belong to the range, and
-are values, never exponents.
+from 32 to 256; `{linear: [1, 5], count: 5}` steps evenly. Both ends always belong to the range,
+and are values, never exponents.
 """
 
 from __future__ import annotations

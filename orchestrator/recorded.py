@@ -1,7 +1,7 @@
 """Curves measured before, from a CSV table: one row a point, checked row by row.
 
-Columns `curve_id, tokens, flops, loss`; `params` where it is known; any other column whose value is
-constant along every curve is a setting. Reads one file (plain or gzipped), touches nothing else.
+Columns `curve_id, tokens, flops, loss`; `params` where it is known; any other column whose value
+is constant along every curve is a setting. Reads one file (plain or gzipped), and nothing else.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import numpy as np
 
 from orchestrator.naming import safe_ids
 from orchestrator.values import Candidate, FloatArray, IntArray, Scalar
+
+Row: TypeAlias = Mapping[str | None, str | None]
+"""Cells by column; None as a key holds cells beyond the header, None as a value a missing cell."""
 
 NEEDED = ("curve_id", "tokens", "flops", "loss")
 LARGEST_BYTES = 500_000_000
@@ -81,9 +85,7 @@ def read_recorded(path: str | Path, *, sha256: str | None = None) -> dict[str, R
     }
 
 
-def _rows(
-    path: Path, name: str, sha256: str | None
-) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+def _rows(path: Path, name: str, sha256: str | None) -> tuple[list[Row], tuple[str, ...]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -95,7 +97,7 @@ def _rows(
         text = _unpacked(raw).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         columns = tuple(reader.fieldnames or ())
-        rows = list(reader)
+        rows = cast("list[Row]", list(reader))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise RecordedError(f"{name} is no CSV table in UTF-8: {error}") from None
     missing = [column for column in NEEDED if column not in columns]
@@ -139,7 +141,7 @@ class _Growing:
         )
 
 
-def _add_row(curves: dict[str, _Growing], row: Mapping[str | None, str | None]) -> None:
+def _add_row(curves: dict[str, _Growing], row: Row) -> None:
     cells = {key: (value or "").strip() for key, value in row.items() if key is not None}
     if None in row or None in row.values():
         raise ValueError("has another number of cells than the header; complete or remove it")

@@ -1,0 +1,216 @@
+"""The blocks of a sweep file, each checked by itself: what varies, what to spend, how, where.
+
+Frozen pydantic models; touches nothing. Rules that span several blocks live in `spec`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from orchestrator.ranges import Axis
+from trainers.findings import FieldError
+from trainers.quantity import Count, Fraction, Number, parse_number
+
+Positive: TypeAlias = Annotated[Count, Field(ge=1)]
+Above0: TypeAlias = Annotated[Number, Field(gt=0)]
+Share: TypeAlias = Annotated[Fraction, Field(gt=0, lt=1)]
+
+
+class Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Target(Block):
+    """Where the law must be right: a model of `params` trained on `tokens`."""
+
+    params: Positive
+    tokens: Positive
+
+
+class Space(Block):
+    """What varies: dotted keys of the trial, each with a list or a range.
+
+    Every combination is a candidate. The lists of one `zip` block advance together; `exclude`
+    holds conditions, and a candidate that meets one is left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Axis] = Field(init=False)  # pyright: ignore
+
+    zip: tuple[dict[str, Axis], ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @field_validator("zip", mode="before")
+    @classmethod
+    def _one_block_or_more(cls, value: object) -> object:
+        return (cast("object", value),) if isinstance(value, Mapping) else value
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """The axes outside the zip blocks, in the order of the spec."""
+        return dict(self.__pydantic_extra__)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every varied key, zip blocks first."""
+        return (*(key for block in self.zip for key in block), *self.axes)
+
+
+class Recorded(Block):
+    """Curves measured before, for the replay backend: a CSV file, and the SHA-256 of its bytes."""
+
+    curves: Annotated[str, Field(min_length=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+def _amount(value: object) -> float | str:
+    """FLOPs as a number, a share of the exhaustive cost as `20%`."""
+    number = parse_number(value)
+    if isinstance(value, str) and ("%" in value or "/" in value):
+        if not 0 < number <= 10:
+            raise ValueError(
+                f"{value!r} of the exhaustive cost is out of range; write a share such as 20%"
+            )
+        return f"{number * 100:.10g}%"
+    if number < 1:
+        raise ValueError(
+            f"{value!r} FLOPs buy nothing; write a number such as 1e18, or a share of the "
+            "exhaustive cost such as 20%"
+        )
+    return number
+
+
+class Budget(Block):
+    """What may be spent. FLOPs rule every decision; hours and money are further caps.
+
+    `lost` is the ceiling, as a share of the FLOPs, on work that crashes may waste beside them.
+    """
+
+    flops: Annotated[float | str, BeforeValidator(_amount)]
+    gpu_hours: Above0 | None = None
+    dollars: Above0 | None = None
+    dollars_per_gpu_hour: Above0 | None = None
+    lost: Fraction = 0.1
+
+    @property
+    def share(self) -> float | None:
+        """The share of the exhaustive cost, where the budget is stated as one."""
+        return parse_number(self.flops) if isinstance(self.flops, str) else None
+
+    @model_validator(mode="after")
+    def _priced(self) -> Budget:
+        if self.dollars is not None and self.dollars_per_gpu_hour is None:
+            raise FieldError(
+                "dollars", "needs a price; add budget.dollars_per_gpu_hour, such as 3"
+            )
+        return self
+
+
+class Exhaustive(Block):
+    """Every candidate to its horizon."""
+
+    kind: Literal["exhaustive"] = "exhaustive"
+
+
+class Uniform(Block):
+    """The budget divided evenly over the candidates."""
+
+    kind: Literal["uniform"] = "uniform"
+
+
+class SuccessiveHalving(Block):
+    """Rounds of equal cost, each keeping 1/eta of the trials; see `policies/successive_halving`.
+
+    `group_by` halves within groups (`params`, or a varied key), so that a law keeps their spread.
+    """
+
+    kind: Literal["successive_halving"] = "successive_halving"
+    eta: Annotated[Count, Field(ge=2)] = 2
+    spend_out: bool = True
+    group_by: str | None = None
+    surrogate: str | None = None
+
+    @field_validator("surrogate")
+    @classmethod
+    def _none_yet(cls, value: str | None) -> None:
+        if value is not None:
+            raise ValueError(f"{value!r} is no surrogate of this release; remove the key")
+
+
+Policy: TypeAlias = Annotated[
+    Exhaustive | Uniform | SuccessiveHalving, Field(discriminator="kind")
+]
+
+
+class AnnealPlan(Block):
+    """Short decays branched off checkpoints, for the annealed losses that laws are quoted on.
+
+    `share` of the budget is kept for them; each decays over `decay` of the tokens seen so far;
+    besides the survivors, `stopped` of the stopped trials are sampled as a check on the pruning.
+    """
+
+    share: Share = 0.1
+    decay: Share = 0.2
+    stopped: Count = 2
+
+
+LawForm: TypeAlias = Literal["power", "power_irreducible", "chinchilla"]
+
+
+class LawPlan(Block):
+    """Forms to fit, share of each curve dropped as burn-in, bootstrap draws, interval level."""
+
+    forms: Annotated[tuple[LawForm, ...], Field(min_length=1)] = (
+        "power_irreducible",
+        "chinchilla",
+    )
+    burn_in: Annotated[Fraction, Field(lt=1)] = 0.1
+    bootstrap: Annotated[Count, Field(le=100_000)] = 200
+    level: Share = 0.9
+
+
+class Resources(Block):
+    """Where trials run: as many workers as fit, and GPUs decided at launch, unless stated."""
+
+    backend: Literal["ray", "inline", "replay"] = "ray"
+    workers: Positive | None = None
+    address: Annotated[str, Field(min_length=1)] | None = None
+    gpus_per_trial: Annotated[Number, Field(ge=0)] | None = None
+    cpus_per_trial: Above0 = 1.0
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Resources:
+        if self.address is not None and self.backend != "ray":
+            raise FieldError("address", f"means nothing to the {self.backend} backend; remove it")
+        return self
+
+
+def _without_secret(value: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@", value):
+        raise ValueError(
+            "holds a password, which would be printed and stored; write env:NAME and put the "
+            "address in that variable, or use MLFLOW_TRACKING_USERNAME and _PASSWORD"
+        )
+    if value.startswith("env:") and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError(f"{value!r} names no variable; write env:MLFLOW_TRACKING_URI")
+    return value
+
+
+class Tracking(Block):
+    """The MLflow record. `uri` None: SQLite beside the sweep; `env:NAME` is read at launch."""
+
+    mlflow: bool = True
+    uri: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)] | None = None
+    experiment: Annotated[str, Field(min_length=1, max_length=250)] | None = None

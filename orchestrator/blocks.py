@@ -169,10 +169,16 @@ class AnnealPlan(Block):
 LawForm: TypeAlias = Literal["power", "power_irreducible", "chinchilla"]
 
 
+def _one_or_more(value: object) -> object:
+    if value in ([], ()):
+        raise ValueError("is empty; name a form, such as chinchilla")
+    return value
+
+
 class LawPlan(Block):
     """Forms to fit, share of each curve dropped as burn-in, bootstrap draws, interval level."""
 
-    forms: Annotated[tuple[LawForm, ...], Field(min_length=1)] = (
+    forms: Annotated[tuple[LawForm, ...], BeforeValidator(_one_or_more)] = (
         "power_irreducible",
         "chinchilla",
     )

@@ -30,6 +30,8 @@ from trainers.quantity import parse_number
 PER_PARAM = "horizon.tokens_per_param"
 COMPUTED = ("params", "flops")
 _FAR = 10**29
+_ECHO = "the default factory"
+"""pydantic's remark about a default that depends on a field which is already complained of."""
 
 Choice: TypeAlias = tuple[tuple[str, int, Scalar], ...]
 """(key, index in its axis, value) for every varied key."""
@@ -109,13 +111,12 @@ def _check_values(path: KeyPath, axis: Axis, places: Places) -> None:
 
 
 def _stated(trial: Mapping[str, object], key: str) -> bool:
-    node: object = trial
+    """Whether the trial gives the key a value, or something else a value where it would stand."""
+    node: object = dict(trial)
     for word in key.split("."):
-        if not isinstance(node, Mapping):
-            return node is not None
-        if word not in node:
-            return False
-        node = node[word]
+        if not isinstance(node, dict):
+            break
+        node = cast("dict[str, object]", node).get(word)
     return node is not None
 
 
@@ -183,7 +184,8 @@ def build(
         config = _validated(data)
     except ValidationError as error:
         for finding in problems_of(error, TrainConfig, data):
-            _add_finding(places, choice, finding)
+            if not finding.message.startswith(_ECHO):
+                _add_finding(places, choice, finding)
         return None
     except FieldError as error:
         path = tuple(error.key.split("."))
@@ -275,16 +277,20 @@ def _excluded(
 
 def _add_finding(places: Places, choice: Choice, finding: Finding) -> None:
     """Tell a finding about a candidate at the axis value that brought it, else in the trial."""
-    path: KeyPath = ("trial", *finding.path)
     key = ".".join(map(str, finding.path))
-    candidate = ", ".join(f"{name}={value}" for name, _, value in choice)
-    told = f"{finding.message} (candidate {candidate})" if candidate else finding.message
-    for name, index, _ in choice:
+    told = finding.message
+    if choice and not (finding.at_key or told.startswith("is required")):
+        candidate = ", ".join(f"{name}={value}" for name, _, value in choice)
+        told = f"{told} (candidate {candidate})"
+    for name, index, value in choice:
         source = places.source(name)
-        if source is not None and (key == name or key.startswith(f"{name}.")):
-            places.add((*source, index), told)
-            return
-    places.add(path, told, at_key=finding.at_key)
+        if source is None or not (key == name or key.startswith(f"{name}.")):
+            continue
+        if isinstance(value, float) and "is not whole" in told:
+            told = f"{told}; in a range, multiple_of: 1 rounds"
+        places.add((*source, index), told)
+        return
+    places.add(("trial", *finding.path), told, at_key=finding.at_key)
 
 
 def _leaves(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:

@@ -7,9 +7,10 @@ and are values, never exponents.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, cast
 
 from pydantic import (
     BaseModel,
@@ -46,6 +47,17 @@ class Span(BaseModel):
     linear: Ends | None = None
     count: Annotated[Count, Field(ge=2, le=LONGEST)] | None = None
     multiple_of: Annotated[Number, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: object) -> object:
+        for key in cast("dict[object, object]", data) if isinstance(data, dict) else ():
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else "remove it"
+                valid = ", ".join(cls.model_fields)
+                raise FieldError(str(key), f"is no key of a range; {hint} (valid: {valid})")
+        return cast("object", data)
 
     @model_validator(mode="after")
     def _holds_together(self) -> Span:
@@ -122,6 +134,17 @@ def _kind(value: object) -> str:
     return "range" if isinstance(value, (Mapping, Span)) else "list"
 
 
+def _several(value: object) -> object:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(
+            f"{value!r} does not vary; write a list, a range such as {{log2: [32, 256]}}, or move "
+            "the key under trial"
+        )
+    if not value:
+        raise ValueError("is an empty list; give a value, or remove the key")
+    return cast("object", value)
+
+
 def _single(value: object) -> object:
     if not isinstance(value, (bool, int, float, str)):
         raise ValueError("must be a number, a truth value or a text; write one value an entry")
@@ -129,7 +152,9 @@ def _single(value: object) -> object:
 
 
 Single: TypeAlias = Annotated[Scalar, BeforeValidator(_single)]
-Listed: TypeAlias = Annotated[tuple[Single, ...], Field(min_length=1, max_length=LONGEST)]
+Listed: TypeAlias = Annotated[
+    tuple[Single, ...], Field(max_length=LONGEST), BeforeValidator(_several)
+]
 Axis: TypeAlias = Annotated[
     Annotated[Listed, Tag("list")] | Annotated[Span, Tag("range")], Discriminator(_kind)
 ]

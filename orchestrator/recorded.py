@@ -29,7 +29,7 @@ LARGEST_BYTES = 500_000_000
 
 
 class RecordedError(ValueError):
-    """A table of curves that cannot be replayed; the message names the file and the row."""
+    """A table of curves that cannot be replayed; the message names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +70,11 @@ def read_recorded(path: str | Path, *, sha256: str | None = None) -> dict[str, R
     name = str(path)
     rows, columns = _rows(Path(path), name, sha256)
     curves: dict[str, _Growing] = {}
-    for number, row in enumerate(rows, start=2):
+    for line, row in rows:
         try:
             _add_row(curves, row)
         except ValueError as error:
-            raise RecordedError(f"{name}, row {number}: {error}") from None
+            raise RecordedError(f"{name}, line {line}: {error}") from None
     if not curves:
         raise RecordedError(f"{name} holds no points; it needs rows under {', '.join(NEEDED)}")
     extra = [column for column in columns if column not in (*NEEDED, "params")]
@@ -85,7 +85,9 @@ def read_recorded(path: str | Path, *, sha256: str | None = None) -> dict[str, R
     }
 
 
-def _rows(path: Path, name: str, sha256: str | None) -> tuple[list[Row], tuple[str, ...]]:
+def _rows(
+    path: Path, name: str, sha256: str | None
+) -> tuple[list[tuple[int, Row]], tuple[str, ...]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -97,7 +99,7 @@ def _rows(path: Path, name: str, sha256: str | None) -> tuple[list[Row], tuple[s
         text = _unpacked(raw).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         columns = tuple(reader.fieldnames or ())
-        rows = cast("list[Row]", list(reader))
+        rows = [(reader.line_num, cast("Row", row)) for row in reader]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise RecordedError(f"{name} is no CSV table in UTF-8: {error}") from None
     missing = [column for column in NEEDED if column not in columns]

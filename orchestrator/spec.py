@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from orchestrator.blocks import (
     Above0,
@@ -83,7 +83,15 @@ CHANGEABLE = (
 """
 
 
-def _sweep_name(value: str) -> str:
+def _first_version(value: object) -> object:
+    if value != 1 or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no version that this release reads; write version: 1")
+    return 1
+
+
+def _sweep_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text; put it in quotes")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", value) or ".." in value:
         raise ValueError(
             f"{value[:80]!r} cannot name a folder everywhere; use 1 to 63 of a-z, 0-9, '.', '_' "
@@ -95,8 +103,8 @@ def _sweep_name(value: str) -> str:
 class SweepSpec(Block):
     """One sweep. Either `trial` and `space` say what could run, or `recorded` does."""
 
-    version: Literal[1]
-    name: Annotated[str, AfterValidator(_sweep_name)]
+    version: Annotated[Literal[1], BeforeValidator(_first_version)]
+    name: Annotated[str, BeforeValidator(_sweep_name)]
     seed: Annotated[Count, Field(lt=2**63)] = 0
     aim: Literal["frontier", "target", "recommend"] = "frontier"
     target: Target | None = None
@@ -127,13 +135,10 @@ class SweepSpec(Block):
     @model_validator(mode="after")
     def _holds_together(self) -> SweepSpec:
         if self.aim == "target" and self.target is None:
-            raise FieldError(
-                "target", "is required by aim: target; add {params: 7B, tokens: 140B}"
-            )
+            raise FieldError("aim", "needs to know where; add target: {params: 7B, tokens: 140B}")
         if self.aim == "recommend" and self.deployment_flops is None:
             raise FieldError(
-                "deployment_flops",
-                "is required by aim: recommend; add the compute you would deploy, such as 1e21",
+                "aim", "needs the compute you would deploy; add deployment_flops: 1e21"
             )
         self._says_what_could_run()
         return self
@@ -149,11 +154,15 @@ class SweepSpec(Block):
             raise FieldError(
                 "trial", "is required and not given; say what one trial trains, or add recorded"
             )
-        if (self.recorded is not None) != (self.resources.backend == "replay"):
+        backend = self.resources.backend
+        if self.recorded is None and backend == "replay":
             raise FieldError(
                 "resources.backend",
-                f"{self.resources.backend!r} does not fit; recorded curves run on replay, "
-                "and only they do",
+                "'replay' has nothing to replay; add recorded: {curves: FILE.csv}, or use ray",
+            )
+        if self.recorded is not None and backend != "replay":
+            raise FieldError(
+                "resources.backend", f"{backend!r} cannot run recorded curves; use replay"
             )
         if self.recorded is not None and self.anneal is not None:
             raise FieldError("anneal", "cannot branch off recorded curves; remove the block")
@@ -177,7 +186,16 @@ def load_spec_document(path: str | Path, overrides: Sequence[str] = ()) -> Docum
     filled in.
     """
     document = load_document(path).with_overrides(overrides)
-    return _with_recorded_resolved(_with_dotted_space(document), Path(path).resolve().parent)
+    document = _with_dotted_space(_with_a_beginning(document))
+    return _with_recorded_resolved(document, Path(path).resolve().parent)
+
+
+def _with_a_beginning(document: Document) -> Document:
+    """What is missing from the whole file is told where the file's first key stands."""
+    first = next((document.spots.get((key,)) for key in document.data), None)
+    if first is None:
+        return document
+    return dataclasses.replace(document, spots={**document.spots, (): first})
 
 
 _RANGES = frozenset(("log", "log2", "linear"))

@@ -1,0 +1,84 @@
+"""What a law form is: a protocol that the fitter needs, and the description of a parameter.
+
+Touches nothing. A form is evaluated in *working* values: its inputs are logarithms measured from
+a centre (the middle of the rows), so that N^-alpha is exp(-alpha * (log N - centre)), near 1 and
+never out of range, and the fit does not depend on the units of N, D and C. `publish` turns
+working values into those of the printed expression, `absorb` turns them back.
+
+Parameters marked linear enter the loss linearly: its derivative by them does not depend on them.
+The fitter reads the columns of the linear problem off the Jacobian, so a form says no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a form, in working values.
+
+    lower, upper: the box that a fit stays in; an upper of None means the smallest loss of the
+        rows (no irreducible loss can lie above a loss that was reached).
+    linear: the loss is linear in it.
+    start: the range that starts are drawn from; unused where linear.
+    moves: its published value depends on the centre, so it takes no prior.
+    """
+
+    name: str
+    meaning: str
+    lower: float
+    upper: float | None
+    linear: bool
+    start: tuple[float, float] = (0.0, 1.0)
+    moves: bool = False
+
+
+class LawForm(Protocol):
+    """A family of laws. All arrays are float64; S starts, P parameters, I inputs, R rows."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def expression(self) -> str:
+        """The published formula, in the parameters' and inputs' names."""
+        ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, out of N, D, C."""
+        ...
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """How many different values of each input the least fit needs."""
+        ...
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]: ...
+
+    def loss(self, working: Array, logs: Array) -> Array:
+        """Loss of (S, P) working values at (I, R) centred logarithms: (S, R)."""
+        ...
+
+    def jacobian(self, working: Array, logs: Array) -> tuple[Array, Array]:
+        """Loss (S, R) and its derivatives by the working values (S, P, R)."""
+        ...
+
+    def publish(self, working: Array, centre: Array) -> Array:
+        """Values of the printed expression, (S, P), from working values at a centre (I,)."""
+        ...
+
+    def absorb(self, published: Array, centre: Array) -> Array:
+        """The inverse of `publish`."""
+        ...

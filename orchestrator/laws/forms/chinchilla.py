@@ -1,0 +1,83 @@
+"""Loss against parameters and tokens: L = E + A / N^alpha + B / D^beta.
+
+Hoffmann et al. 2022 (arXiv 2203.15556), equation 2; bounds on the exponents as in the
+replication by Besiroglu et al. 2024 (arXiv 2404.10102). Touches nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.laws.forms.base import Array, Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Chinchilla:
+    """E + A / N**alpha + B / D**beta. Working values: (E, A N0^-alpha, B D0^-beta, alpha, beta).
+
+    N0 and D0 are exp of the centre.
+    """
+
+    name: str = "chinchilla"
+    expression: str = "E + A / N**alpha + B / D**beta"
+    source: str = "Hoffmann et al. 2022, arXiv 2203.15556, eq. 2"
+    inputs: tuple[str, ...] = ("N", "D")
+    levels: tuple[int, ...] = (3, 3)
+    parameters: tuple[Parameter, ...] = (
+        Parameter(name="E", meaning="irreducible loss", lower=0.0, upper=None, linear=True),
+        Parameter(
+            name="A", meaning="scale in N", lower=0.0, upper=np.inf, linear=True, moves=True
+        ),
+        Parameter(
+            name="B", meaning="scale in D", lower=0.0, upper=np.inf, linear=True, moves=True
+        ),
+        Parameter(
+            name="alpha",
+            meaning="exponent of N",
+            lower=0.005,
+            upper=1.5,
+            linear=False,
+            start=(0.02, 1.2),
+        ),
+        Parameter(
+            name="beta",
+            meaning="exponent of D",
+            lower=0.005,
+            upper=1.5,
+            linear=False,
+            start=(0.02, 1.2),
+        ),
+    )
+
+    def loss(self, working: Array, logs: Array) -> Array:
+        E, a, b, alpha, beta = (working[:, k, None] for k in range(5))
+        return E + a * np.exp(-alpha * logs[0]) + b * np.exp(-beta * logs[1])
+
+    def jacobian(self, working: Array, logs: Array) -> tuple[Array, Array]:
+        E, a, b, alpha, beta = (working[:, k, None] for k in range(5))
+        partials = np.empty((working.shape[0], 5, logs.shape[1]))
+        partials[:, 0] = 1.0
+        partials[:, 1] = np.exp(-alpha * logs[0])
+        partials[:, 2] = np.exp(-beta * logs[1])
+        of_size, of_data = a * partials[:, 1], b * partials[:, 2]
+        partials[:, 3] = -of_size * logs[0]
+        partials[:, 4] = -of_data * logs[1]
+        return E + of_size + of_data, partials
+
+    def publish(self, working: Array, centre: Array) -> Array:
+        return self._shifted(working, centre)
+
+    def absorb(self, published: Array, centre: Array) -> Array:
+        return self._shifted(published, -centre)
+
+    @staticmethod
+    def _shifted(values: Array, centre: Array) -> Array:
+        moved = values.copy()
+        moved[:, 1] = values[:, 1] * np.exp(values[:, 3] * centre[0])
+        moved[:, 2] = values[:, 2] * np.exp(values[:, 4] * centre[1])
+        return moved
+
+
+CHINCHILLA = Chinchilla()

@@ -1,0 +1,287 @@
+"""A fitted law as a value: its parameters, how it was fitted, and what is doubtful about it.
+
+Touches nothing. A `LawFit` predicts, says how far a question lies outside its rows, and goes to
+JSON and back without loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from orchestrator.laws.forms import LawForm, form_named
+
+Array = NDArray[np.float64]
+Objective = Literal["huber_log", "squared"]
+Doubt = Literal[
+    "bound", "not_identified", "starts_disagree", "extrapolation", "offsets", "few_trials"
+]
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """A normal prior on one published parameter. It acts in the fit (MAP), not only beside it."""
+
+    parameter: str
+    mean: float
+    sd: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and math.isfinite(self.sd) and self.sd > 0):
+            raise ValueError(
+                f"the prior on {self.parameter} has mean {self.mean} and sd {self.sd};"
+                " both must be finite, and sd above zero"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawWarning:
+    """Something a reader of the law must know. kind is for programs, text for people."""
+
+    kind: Doubt
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOptimum:
+    """One place where starts ended: its objective, published values, and how many ended there."""
+
+    objective: float
+    values: tuple[float, ...]
+    starts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawFit:
+    """A member of a law form, fitted.
+
+    working, centre: the values the form is evaluated with (see `forms.base`).
+    objective_value: what was minimised, summed over rows with their weights.
+    delta: knee of the Huber loss, in log loss (None for squared error).
+    scale: robust sd of a row's residual; scatter: rms over trials of a trial's mean residual,
+        the part that more points of the same trials cannot shrink. rmse: over rows, weighted.
+        All three in log loss, of the law without its offsets (but scale, which is within trials
+        where offsets are used).
+    ranges: smallest and largest value of each input among the rows.
+    offsets: (trial, shift of its log loss) where per-trial offsets were asked for.
+    """
+
+    form: LawForm
+    working: tuple[float, ...]
+    centre: tuple[float, ...]
+    objective: Objective
+    objective_value: float
+    delta: float | None
+    scale: float
+    rmse: float
+    scatter: float
+    rows: int
+    trials: int
+    ranges: tuple[tuple[float, float], ...]
+    optima: tuple[LocalOptimum, ...]
+    warnings: tuple[LawWarning, ...]
+    starts: int
+    seed: int
+    priors: tuple[Prior, ...] = ()
+    offsets_sd: float | None = None
+    offsets: tuple[tuple[int, float], ...] = ()
+    phases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.working) != len(self.form.parameters):
+            raise ValueError(
+                f"{self.form.name} has {len(self.form.parameters)} parameters,"
+                f" got {len(self.working)} values"
+            )
+        if not np.isfinite([*self.working, *self.centre, self.objective_value]).all():
+            raise ValueError("a law's values must be finite")
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Published name to value, as in `form.expression`."""
+        published = self.form.publish(np.array([self.working]), np.array(self.centre))[0]
+        names = [parameter.name for parameter in self.form.parameters]
+        return dict(zip(names, (float(value) for value in published), strict=True))
+
+    def predict(
+        self,
+        N: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+        *,
+        C: ArrayLike | None = None,
+    ) -> Array:
+        """Loss in nats per token at parameters N and tokens D, or at FLOPs C (broadcast).
+
+        Raises ValueError where an input of the form is missing or not positive.
+        """
+        logs, shape = centred_logs(self.form, self.centre, N=N, D=D, C=C)
+        return self.form.loss(np.array([self.working]), logs)[0].reshape(shape)
+
+    def extrapolation(
+        self,
+        N: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+        *,
+        C: ArrayLike | None = None,
+    ) -> Array:
+        """How far outside the rows: the largest factor over the inputs; 1 inside their ranges."""
+        logs, shape = centred_logs(self.form, (0.0,) * len(self.centre), N=N, D=D, C=C)
+        bounds = np.log(np.array(self.ranges))
+        beyond = np.maximum(logs - bounds[:, 1:], bounds[:, :1] - logs)
+        return np.exp(np.maximum(beyond, 0.0).max(axis=0)).reshape(shape)
+
+    def extrapolation_warning(
+        self,
+        N: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+        *,
+        C: ArrayLike | None = None,
+        at_most: float = 10.0,
+    ) -> LawWarning | None:
+        """A warning where the question lies more than `at_most` times outside the rows."""
+        factor = float(np.max(self.extrapolation(N, D, C=C)))
+        if factor <= at_most:
+            return None
+        return LawWarning(
+            kind="extrapolation",
+            text=f"the question lies {factor:.3g} times outside the rows of the fit"
+            f" (more than {at_most:g})",
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON values. `parameters` is there for readers; `from_json` reads `working`."""
+        return {
+            "schema": _SCHEMA,
+            "form": self.form.name,
+            "expression": self.form.expression,
+            "source": self.form.source,
+            "parameters": self.parameters,
+            "working": list(self.working),
+            "centre": list(self.centre),
+            "objective": self.objective,
+            "objective_value": self.objective_value,
+            "delta": self.delta,
+            "scale": self.scale,
+            "rmse_log": self.rmse,
+            "scatter_log": self.scatter,
+            "rows": self.rows,
+            "trials": self.trials,
+            "ranges": {
+                name: list(bounds)
+                for name, bounds in zip(self.form.inputs, self.ranges, strict=True)
+            },
+            "optima": [
+                {"objective": o.objective, "values": list(o.values), "starts": o.starts}
+                for o in self.optima
+            ],
+            "warnings": [{"kind": w.kind, "text": w.text} for w in self.warnings],
+            "starts": self.starts,
+            "seed": self.seed,
+            "priors": [
+                {"parameter": p.parameter, "mean": p.mean, "sd": p.sd} for p in self.priors
+            ],
+            "offsets_sd": self.offsets_sd,
+            "offsets": [list(offset) for offset in self.offsets],
+            "phases": list(self.phases),
+        }
+
+    @staticmethod
+    def from_json(record: Mapping[str, object]) -> LawFit:
+        """The inverse of `to_json`. Raises ValueError on an unknown form or schema."""
+        if record.get("schema") != _SCHEMA:
+            raise ValueError(
+                f"this law has schema {record.get('schema')!r}; this release reads {_SCHEMA}"
+            )
+        form = form_named(str(record["form"]))
+        if record["expression"] != form.expression:
+            raise ValueError(
+                f"the law {form.name} was stored as {record['expression']!r}, but that form is"
+                f" {form.expression!r} here: it comes from another release"
+            )
+        ranges = cast(Mapping[str, Sequence[float]], record["ranges"])
+        optima = cast(Sequence[Mapping[str, object]], record["optima"])
+        warnings = cast(Sequence[Mapping[str, str]], record["warnings"])
+        priors = cast(Sequence[Mapping[str, object]], record["priors"])
+        offsets = cast(Sequence[tuple[int, float]], record["offsets"])
+        return LawFit(
+            form=form,
+            working=tuple(cast(Sequence[float], record["working"])),
+            centre=tuple(cast(Sequence[float], record["centre"])),
+            objective=cast(Objective, record["objective"]),
+            objective_value=cast(float, record["objective_value"]),
+            delta=cast("float | None", record["delta"]),
+            scale=cast(float, record["scale"]),
+            rmse=cast(float, record["rmse_log"]),
+            scatter=cast(float, record["scatter_log"]),
+            rows=cast(int, record["rows"]),
+            trials=cast(int, record["trials"]),
+            ranges=tuple((ranges[name][0], ranges[name][1]) for name in form.inputs),
+            optima=tuple(
+                LocalOptimum(
+                    objective=cast(float, o["objective"]),
+                    values=tuple(cast(Sequence[float], o["values"])),
+                    starts=cast(int, o["starts"]),
+                )
+                for o in optima
+            ),
+            warnings=tuple(
+                LawWarning(kind=cast(Doubt, w["kind"]), text=w["text"]) for w in warnings
+            ),
+            starts=cast(int, record["starts"]),
+            seed=cast(int, record["seed"]),
+            priors=tuple(
+                Prior(
+                    parameter=cast(str, p["parameter"]),
+                    mean=cast(float, p["mean"]),
+                    sd=cast(float, p["sd"]),
+                )
+                for p in priors
+            ),
+            offsets_sd=cast("float | None", record["offsets_sd"]),
+            offsets=tuple((int(trial), float(shift)) for trial, shift in offsets),
+            phases=tuple(cast(Sequence[str], record["phases"])),
+        )
+
+
+def centred_logs(
+    form: LawForm,
+    centre: Sequence[float],
+    *,
+    N: ArrayLike | None = None,
+    D: ArrayLike | None = None,
+    C: ArrayLike | None = None,
+) -> tuple[Array, tuple[int, ...]]:
+    """The form's inputs as centred logarithms (I, R), and the shape that they broadcast to."""
+    given = {"N": N, "D": D, "C": C}
+    columns: list[Array] = []
+    for name in form.inputs:
+        column = given[name]
+        if column is None:
+            raise ValueError(f"{form.name} ({form.expression}) needs {name}")
+        values = np.asarray(column, dtype=np.float64)
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"{name} must be finite and above zero to predict a loss")
+        columns.append(values)
+    together = np.broadcast_arrays(*columns)
+    logs = np.stack([np.log(column).ravel() for column in together])
+    return logs - np.array(centre)[:, None], together[0].shape
+
+
+__all__ = [
+    "Doubt",
+    "LawFit",
+    "LawWarning",
+    "LocalOptimum",
+    "Objective",
+    "Prior",
+    "centred_logs",
+]

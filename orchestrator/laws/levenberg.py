@@ -1,0 +1,301 @@
+"""Levenberg-Marquardt for many starts at once, robust, inside a box. Touches nothing.
+
+All starts (or all bootstrap draws) advance together in NumPy: one evaluation of the form, one
+batched product and one batched solve an iteration. Three choices:
+
+- Variable projection: only parameters that enter non-linearly are damped in full. Eliminating
+  the others from the joint normal equations gives Kaufman's projected step (Kaufman 1975, BIT
+  15:49), so a start walks in the few exponents and the linear parameters follow.
+- Huber by iterated weights (Holland and Welsch 1977): each step minimises a majoriser.
+- Bounds by an active set: a parameter at its bound whose gradient points outwards rests.
+
+Trial offsets, where asked for, are one shift of log loss a trial, shrunk towards zero under a
+Huber penalty, and eliminated exactly (their block of the normal equations is diagonal).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.laws.forms.base import LawForm
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+_LINEAR_DAMPING = 1e-3  # share of the damping that parameters entering linearly feel
+_RIDGE = 1e-12  # on the unit diagonal of the scaled normal equations
+_LARGEST_BLOCK = 4_000_000  # numbers in one Jacobian; larger batches are solved in parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offsets:
+    """Trial offsets. member: (R, T) of zeros and ones. precision: of one offset, relative to a
+    row's. knee: where the penalty turns from quadratic to linear. count: (1 or S, T), how often
+    each trial is drawn."""
+
+    member: Array
+    precision: float
+    knee: float
+    count: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is minimised: sum of weight * huber(residual), plus priors and offset penalties.
+
+    logs (I, R); target and weight (1 or S, R); box (P,); prior_root and prior_mean (P,): the
+    residual root * (value - mean) is added, squared. In_logs: residuals are of log loss, and
+    target is log loss.
+    """
+
+    form: LawForm
+    logs: Array
+    target: Array
+    weight: Array
+    lower: Array
+    upper: Array
+    delta: float
+    in_logs: bool
+    prior_root: Array
+    prior_mean: Array
+    offsets: Offsets | None = None
+
+    def rows_of(self, chosen: NDArray[np.intp]) -> Problem:
+        """The problem for some of the starts: what differs by start is cut to them."""
+
+        def cut(values: Array) -> Array:
+            return values if values.shape[0] == 1 else values[chosen]
+
+        offsets = self.offsets
+        if offsets is not None:
+            offsets = replace(offsets, count=cut(offsets.count))
+        return replace(self, target=cut(self.target), weight=cut(self.weight), offsets=offsets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """Where each start ended: values (S, P), offsets (S, T; T = 0 without), objective (S,; inf
+    where the start never had a finite one), converged (S,), iterations taken by the slowest."""
+
+    values: Array
+    offsets: Array
+    objective: Array
+    converged: Flags
+    iterations: int
+
+
+def _indices(count: int) -> NDArray[np.intp]:
+    return np.arange(count, dtype=np.intp)
+
+
+def huber(residual: Array, delta: float) -> Array:
+    """r^2 / 2 inside delta, linear outside, with continuous slope."""
+    size = np.abs(residual)
+    return np.where(size <= delta, 0.5 * residual * residual, delta * (size - 0.5 * delta))
+
+
+def huber_weight(residual: Array, delta: float) -> Array:
+    """Weight of the quadratic that touches `huber` at `residual` from above: min(1, delta/|r|)."""
+    size = np.abs(residual)
+    return np.where(size <= delta, 1.0, delta / np.maximum(size, delta))
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """matrix (S, P, P), slope (S, P); of the offsets: curvature and pull (S, T), coupling
+    (S, P, T). T = 0 without offsets."""
+
+    matrix: Array
+    slope: Array
+    curvature: Array
+    pull: Array
+    coupling: Array
+
+
+@dataclass(slots=True)
+class Place:
+    """Where some starts stand, with everything a step needs."""
+
+    values: Array
+    offsets: Array
+    residual: Array
+    gradient: Array
+    objective: Array
+
+    def rows_of(self, chosen: NDArray[np.intp] | Flags) -> Place:
+        return Place(
+            self.values[chosen],
+            self.offsets[chosen],
+            self.residual[chosen],
+            self.gradient[chosen],
+            self.objective[chosen],
+        )
+
+    def put(self, better: Flags, other: Place) -> None:
+        if better.all():
+            self.values, self.offsets, self.residual = other.values, other.offsets, other.residual
+            self.gradient, self.objective = other.gradient, other.objective
+            return
+        self.values[better], self.offsets[better] = other.values[better], other.offsets[better]
+        self.residual[better] = other.residual[better]
+        self.gradient[better] = other.gradient[better]
+        self.objective[better] = other.objective[better]
+
+
+def stand(problem: Problem, values: Array, offsets: Array) -> Place:
+    """Residuals, their derivatives and the objective at some values."""
+    with np.errstate(all="ignore"):
+        loss, gradient = problem.form.jacobian(values, problem.logs)
+        if problem.in_logs:
+            residual = np.log(loss) - problem.target
+            gradient /= loss[:, None, :]
+        else:
+            residual = loss - problem.target
+        if problem.offsets is not None:
+            residual = residual + offsets @ problem.offsets.member.T
+        objective = np.sum(problem.weight * huber(residual, problem.delta), axis=1)
+        objective += 0.5 * np.sum(
+            (problem.prior_root * (values - problem.prior_mean)) ** 2, axis=1
+        )
+        if problem.offsets is not None:
+            penalty = huber(offsets, problem.offsets.knee) * problem.offsets.count
+            objective += problem.offsets.precision * np.sum(penalty, axis=1)
+    broken = ~np.isfinite(objective) | ~np.isfinite(gradient).all(axis=(1, 2))
+    objective[broken] = np.inf
+    return Place(values, offsets, residual, gradient, objective)
+
+
+def _normal(problem: Problem, at: Place) -> tuple[Array, Array]:
+    """Normal matrix (S, P, P) and slope (S, P) of the parameters, priors included."""
+    weight = problem.weight * huber_weight(at.residual, problem.delta)
+    weighted = at.gradient * weight[:, None, :]
+    matrix = np.matmul(weighted, at.gradient.swapaxes(1, 2))
+    slope = np.matmul(weighted, at.residual[:, :, None])[:, :, 0]
+    precision = problem.prior_root**2
+    diagonal = _indices(len(precision))
+    matrix[:, diagonal, diagonal] += precision
+    slope += precision * (at.values - problem.prior_mean)
+    return matrix, slope
+
+
+def reduced(problem: Problem, at: Place) -> Reduced:
+    """Normal equations of the parameters with the offsets eliminated (Schur complement)."""
+    matrix, slope = _normal(problem, at)
+    if problem.offsets is None:
+        none = np.zeros((len(slope), 0))
+        return Reduced(matrix, slope, none, none, np.zeros((*slope.shape, 0)))
+    curvature, pull, coupling = _offset_block(problem, problem.offsets, at)
+    scaled = coupling / curvature[:, None, :]
+    matrix = matrix - np.matmul(scaled, coupling.swapaxes(1, 2))
+    slope = slope - np.matmul(scaled, pull[:, :, None])[:, :, 0]
+    return Reduced(matrix, slope, curvature, pull, coupling)
+
+
+def resting(problem: Problem, values: Array, slope: Array) -> Flags:
+    """Which parameters are at a bound that the objective pushes them against."""
+    low, high = values <= problem.lower, values >= problem.upper
+    return (low & (slope > 0)) | (high & (slope < 0))
+
+
+def _offset_block(problem: Problem, offsets: Offsets, at: Place) -> tuple[Array, Array, Array]:
+    """The offsets' curvature (S, T), slope (S, T) and coupling to the parameters (S, P, T)."""
+    weight = problem.weight * huber_weight(at.residual, problem.delta)
+    shrink = offsets.precision * offsets.count * huber_weight(at.offsets, offsets.knee)
+    curvature = weight @ offsets.member + shrink
+    slope = (weight * at.residual) @ offsets.member + shrink * at.offsets
+    coupling = np.matmul(at.gradient * weight[:, None, :], offsets.member)
+    return np.where(curvature > 0, curvature, 1.0), slope, coupling
+
+
+def _step(problem: Problem, at: Place, damping: Array, share: Array) -> tuple[Array, Array]:
+    """The damped step of the parameters and of the offsets from where the starts stand."""
+    normal = reduced(problem, at)
+    matrix, slope = normal.matrix, normal.slope
+    diagonal = _indices(slope.shape[1])
+    size = np.maximum(matrix[:, diagonal, diagonal], 0.0)
+    largest = size.max(axis=1, keepdims=True)
+    scale = np.sqrt(np.maximum(size, 1e-30 * np.where(largest > 0, largest, 1.0)))
+    scaled = matrix / (scale[:, :, None] * scale[:, None, :])
+    moving = ~resting(problem, at.values, slope)
+    scaled = scaled * (moving[:, :, None] & moving[:, None, :])
+    scaled[:, diagonal, diagonal] = np.where(
+        moving, scaled[:, diagonal, diagonal] + damping[:, None] * share + _RIDGE, 1.0
+    )
+    downhill = np.where(moving, -slope / scale, 0.0)
+    move = np.linalg.solve(scaled, downhill[:, :, None])[:, :, 0] / scale
+    move = np.clip(at.values + move, problem.lower, problem.upper) - at.values
+    pulled = np.matmul(normal.coupling.swapaxes(1, 2), move[:, :, None])[:, :, 0]
+    return move, -(normal.pull + pulled) / normal.curvature
+
+
+def minimise(
+    problem: Problem, starts: Array, *, tolerance: float = 1e-10, most_iterations: int = 300
+) -> Solution:
+    """Minimise from every start (S, P), in parts where the Jacobian would be large.
+
+    A start has converged when a lightly damped step twice in a row lowers its objective by less
+    than `tolerance` of it, or when no step of any length lowers it.
+    """
+    rows = problem.logs.shape[1]
+    part = max(1, _LARGEST_BLOCK // max(1, rows * starts.shape[1]))
+    if len(starts) <= part:
+        return _minimise(problem, starts, tolerance, most_iterations)
+    pieces = [
+        _minimise(problem.rows_of(chosen), starts[chosen], tolerance, most_iterations)
+        for chosen in np.array_split(_indices(len(starts)), -(-len(starts) // part))
+    ]
+    return Solution(
+        values=np.concatenate([piece.values for piece in pieces]),
+        offsets=np.concatenate([piece.offsets for piece in pieces]),
+        objective=np.concatenate([piece.objective for piece in pieces]),
+        converged=np.concatenate([piece.converged for piece in pieces]),
+        iterations=max(piece.iterations for piece in pieces),
+    )
+
+
+def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations: int) -> Solution:
+    count = len(starts)
+    trials = 0 if problem.offsets is None else problem.offsets.member.shape[1]
+    share = np.array(
+        [_LINEAR_DAMPING if known.linear else 1.0 for known in problem.form.parameters]
+    )
+    values = np.clip(starts, problem.lower, problem.upper)
+    offsets = np.zeros((count, trials))
+    objective = np.full(count, np.inf)
+    converged = np.zeros(count, dtype=np.bool_)
+    # What is below is only for the starts that still move.
+    place = stand(problem, values.copy(), offsets.copy())
+    ids = np.flatnonzero(np.isfinite(place.objective))
+    place, here = place.rows_of(ids), problem.rows_of(ids)
+    damping, calm = np.full(len(ids), 1e-2), np.zeros(len(ids), dtype=np.int64)
+    nothing = 1e-26 * float(np.max(np.sum(problem.weight, axis=1)))
+    iteration = 0
+    while len(ids) and iteration < most_iterations:
+        iteration += 1
+        move, shift = _step(here, place, damping, share)
+        trial = stand(here, place.values + move, place.offsets + shift)
+        gain: Array = place.objective - trial.objective
+        better = gain > 0
+        small: Flags = np.less_equal(np.abs(gain), tolerance * place.objective + nothing)
+        calm = np.where(small & (damping <= 1.0), calm + 1, np.where(better, 0, calm))
+        place.put(better, trial)
+        damping = np.where(better, np.maximum(damping * 0.2, 1e-9), damping * 5.0)
+        rests = (calm >= 2) | (damping > 1e8)
+        if rests.any():
+            done = ids[rests]
+            values[done], offsets[done] = place.values[rests], place.offsets[rests]
+            objective[done], converged[done] = place.objective[rests], True
+            on = np.flatnonzero(~rests)
+            ids, place, here = ids[on], place.rows_of(on), here.rows_of(on)
+            damping, calm = damping[on], calm[on]
+    values[ids], offsets[ids], objective[ids] = place.values, place.offsets, place.objective
+    return Solution(
+        values=values,
+        offsets=offsets,
+        objective=objective,
+        converged=converged,
+        iterations=iteration,
+    )

@@ -1,0 +1,214 @@
+"""How sure a law is: refit it to trials drawn again, with replacement.
+
+Touches nothing. The cluster bootstrap (Field and Welsh 2007, JRSS B 69:369): points of one run
+share its seed, its shape and its learning rate, so trials are drawn, never points. All draws are
+solved together, each from the law's own optimum. Drawing T of T clusters understates their
+spread by the degrees of freedom that the law uses; intervals are widened about the law's own
+value by sqrt(T / (T - p)), in logarithms where the quantity is positive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.law import LawFit, centred_logs
+from orchestrator.laws.levenberg import minimise
+from orchestrator.laws.posing import posed_again
+from orchestrator.laws.runs import Array, Runs, levels_of
+
+LEVELS = (0.8, 0.9)
+_MOST_FAILED = 0.5
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawPosterior:
+    """A law and draws of it. draws: working values (draws, P) at the law's centre.
+
+    failed: draws that had too few sizes or did not converge; they are left out.
+    widening: the factor of the small-sample correction, 1 or more.
+    """
+
+    law: LawFit
+    draws: tuple[tuple[float, ...], ...]
+    asked: int
+    failed: int
+    widening: float
+    seed: int
+
+    def samples(self) -> dict[str, Array]:
+        """Published name to its values over the draws, before widening."""
+        form = self.law.form
+        published = form.publish(np.array(self.draws), np.array(self.law.centre))
+        return {parameter.name: published[:, k] for k, parameter in enumerate(form.parameters)}
+
+    def parameter_intervals(self, level: float) -> dict[str, tuple[float, float]]:
+        """Published name to (low, high) at this level."""
+        at = self.law.parameters
+        return {
+            name: self._interval(values, np.float64(at[name]), level)
+            for name, values in self.samples().items()
+        }
+
+    def predictions(
+        self,
+        N: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+        *,
+        C: ArrayLike | None = None,
+    ) -> Array:
+        """Loss said by every draw: shape (draws, *questions). Before widening."""
+        form = self.law.form
+        logs, shape = centred_logs(form, self.law.centre, N=N, D=D, C=C)
+        return form.loss(np.array(self.draws), logs).reshape((len(self.draws), *shape))
+
+    def interval(
+        self,
+        N: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+        level: float = 0.9,
+        *,
+        C: ArrayLike | None = None,
+    ) -> tuple[Array, Array]:
+        """Low and high of the law's loss at (N, D) or C, at this level.
+
+        It is about the law's own value; a single run scatters about it by `law.scatter` more.
+        """
+        return interval_of(
+            self.predictions(N, D, C=C), self.law.predict(N, D, C=C), level, self.widening
+        )
+
+    def _interval(self, values: Array, at: np.float64, level: float) -> tuple[float, float]:
+        low, high = interval_of(values, np.asarray(at), level, self.widening)
+        return float(low), float(high)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON values; `intervals` is there for readers."""
+        return {
+            "schema": _SCHEMA,
+            "law": self.law.to_json(),
+            "draws": [list(draw) for draw in self.draws],
+            "asked": self.asked,
+            "failed": self.failed,
+            "widening": self.widening,
+            "seed": self.seed,
+            "intervals": {
+                f"{level:g}": {
+                    name: list(bounds) for name, bounds in self.parameter_intervals(level).items()
+                }
+                for level in LEVELS
+            },
+        }
+
+    @staticmethod
+    def from_json(record: Mapping[str, object]) -> LawPosterior:
+        """The inverse of `to_json`."""
+        if record.get("schema") != _SCHEMA:
+            raise ValueError(
+                f"these draws have schema {record.get('schema')!r}; this release reads {_SCHEMA}"
+            )
+        draws = cast(Sequence[Sequence[float]], record["draws"])
+        return LawPosterior(
+            law=LawFit.from_json(cast(Mapping[str, object], record["law"])),
+            draws=tuple(tuple(draw) for draw in draws),
+            asked=cast(int, record["asked"]),
+            failed=cast(int, record["failed"]),
+            widening=cast(float, record["widening"]),
+            seed=cast(int, record["seed"]),
+        )
+
+
+def interval_of(
+    values: Array, at: NDArray[np.float64], level: float, widening: float = 1.0
+) -> tuple[Array, Array]:
+    """Central interval of draws (draws, ...) of positive quantities, widened about `at`.
+
+    Raises ValueError for a level outside (0, 1).
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; it lies between 0 and 1, such as 0.9")
+    tail = 0.5 * (1.0 - level)
+    low: Array = np.asarray(np.quantile(values, tail, axis=0))
+    high: Array = np.asarray(np.quantile(values, 1.0 - tail, axis=0))
+    if widening == 1.0:
+        return low, high
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        wide_low = at * (low / at) ** widening
+        wide_high = at * (high / at) ** widening
+    # A quantity at zero (a parameter at its bound) has no logarithm: leave it as drawn.
+    fit_low, fit_high = np.isfinite(wide_low), np.isfinite(wide_high)
+    return np.where(fit_low, wide_low, low), np.where(fit_high, wide_high, high)
+
+
+def bootstrap(law: LawFit, runs: Runs, *, draws: int = 200, seed: int = 0) -> LawPosterior:
+    """Refit `law` to `draws` sets of trials drawn from `runs` with replacement.
+
+    runs: the rows that the law was fitted to. A draw with too few different sizes for the form,
+    or whose refit does not converge, fails. Raises FitError where more than half fail, or where
+    there are fewer than three trials.
+    """
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; at least one is needed")
+    labels, place = np.unique(runs.trial, return_inverse=True)
+    trials = len(labels)
+    if len(runs) != law.rows or trials != law.trials:
+        raise ValueError(
+            f"the law was fitted to {law.rows} rows of {law.trials} trials, but these are"
+            f" {len(runs)} rows of {trials}: give bootstrap the rows of the fit"
+        )
+    if trials < 3:
+        raise FitError(
+            f"no uncertainty: the rows come from {trials} trials, and a bootstrap over trials"
+            " needs at least 3"
+        )
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(trials, np.full(trials, 1.0 / trials), size=draws).astype(np.float64)
+    able = _able(law, runs, counts[:, place])
+    drawn = counts[able]
+    if not len(drawn):
+        raise FitError(
+            f"no uncertainty: none of {draws} draws of {trials} trials has enough sizes"
+        )
+    problem = posed_again(law, runs).problem(
+        law.scale, weight=drawn[:, place] * runs.weight, count=drawn
+    )
+    start = np.tile(np.array(law.working), (len(drawn), 1))
+    solution = minimise(problem, start, tolerance=1e-8)
+    good = solution.converged & np.isfinite(solution.values).all(axis=1)
+    failed = draws - int(good.sum())
+    if failed > _MOST_FAILED * draws:
+        raise FitError(
+            f"no uncertainty: {failed} of {draws} draws failed ({draws - len(drawn)} had too few"
+            " sizes); the law needs more trials"
+        )
+    spare = max(trials - len(law.working), 1)
+    return LawPosterior(
+        law=law,
+        draws=tuple(tuple(float(x) for x in row) for row in solution.values[good]),
+        asked=draws,
+        failed=failed,
+        widening=math.sqrt(trials / spare),
+        seed=seed,
+    )
+
+
+def _able(law: LawFit, runs: Runs, times: Array) -> NDArray[np.bool_]:
+    """Which draws keep as many different values of each input as the form needs.
+
+    times: (draws, R), how often each row is drawn.
+    """
+    able = np.ones(len(times), dtype=np.bool_)
+    for column, needed in zip(runs.inputs(law.form.inputs), law.form.levels, strict=True):
+        level = levels_of(column)
+        kept = np.zeros((len(times), int(level.max()) + 1), dtype=np.bool_)
+        for k in range(kept.shape[1]):
+            kept[:, k] = (times[:, level == k] > 0).any(axis=1)
+        able &= kept.sum(axis=1) >= needed
+    return able

@@ -222,7 +222,8 @@ class Curve:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        return tuple(PHASES[i] for i in self._columns.phase[: self._length].tolist())
+        codes: list[int] = self._view(self._columns.phase).tolist()
+        return tuple(PHASES[code] for code in codes)
 
     @property
     def last_tokens(self) -> int:

@@ -17,43 +17,25 @@ import numpy as np
 from orchestrator.backends.base import BackendError, Report
 from orchestrator.events import PointReported, SegmentEnded, Started
 from orchestrator.pool import Pool
-from orchestrator.values import Candidate, Checkpoint, Environment, FloatArray, IntArray, Point
+from orchestrator.recorded import RecordedCurve
+from orchestrator.values import Candidate, Checkpoint, Environment, Point
 
 Order = Literal["clock", "progress"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """A finished curve: tokens strictly increasing, loss in nats per token, equally long."""
+def shown(curve: RecordedCurve, tokens: int, *, bought: int) -> float | None:
+    """Recorded loss after `tokens`, of which `bought` were paid for; None before the first point.
 
-    tokens: IntArray
-    loss: FloatArray
-
-    def __post_init__(self) -> None:
-        if len(self.tokens) == 0 or self.tokens.shape != self.loss.shape:
-            raise ValueError(
-                f"a recording needs as many losses ({len(self.loss)}) as tokens "
-                f"({len(self.tokens)}), and at least one"
-            )
-        if np.any(np.diff(self.tokens) <= 0) or self.tokens[0] <= 0:
-            raise ValueError("the tokens of a recording must be positive and increase")
-        if not np.all(np.isfinite(self.loss)) or np.any(self.loss <= 0):
-            raise ValueError("the losses of a recording must be finite and positive")
-
-    def loss_at(self, tokens: int, *, bought: int) -> float | None:
-        """Loss after `tokens`, of which `bought` were paid for; None before the first point.
-
-        Raises BackendError past what was bought or recorded.
-        """
-        if tokens > bought or tokens > self.tokens[-1]:
-            raise BackendError(
-                f"asked to show the loss at {tokens} tokens with {bought} bought and "
-                f"{self.tokens[-1]} recorded: a replay never shows what was not paid for"
-            )
-        if tokens < self.tokens[0]:
-            return None
-        log_loss = np.interp(math.log(tokens), np.log(self.tokens), np.log(self.loss))
-        return float(np.exp(log_loss))
+    Raises BackendError past what was bought or recorded.
+    """
+    if tokens > bought or tokens > curve.tokens[-1]:
+        raise BackendError(
+            f"asked to show {curve.curve_id} at {tokens} tokens with {bought} bought and "
+            f"{curve.tokens[-1]} recorded: a replay never shows what was not paid for"
+        )
+    if tokens < curve.tokens[0]:
+        return None
+    return float(np.exp(np.interp(math.log(tokens), np.log(curve.tokens), np.log(curve.loss))))
 
 
 @dataclass(slots=True)
@@ -76,7 +58,7 @@ class _Running:
 
 
 class ReplayBackend:
-    """Replays recordings in virtual slots.
+    """Replays recorded curves in virtual slots.
 
     `order`: "clock" delivers reports as `slots` devices of `flops_per_s` each would; "progress"
     always advances the running trial that has used the least compute, so that the order of reports
@@ -85,7 +67,7 @@ class ReplayBackend:
 
     def __init__(
         self,
-        recordings: Mapping[str, Recording],
+        curves: Mapping[str, RecordedCurve],
         pool: Pool,
         *,
         slots: int = 8,
@@ -93,10 +75,10 @@ class ReplayBackend:
         flops_per_s: float = 1e15,
         batch: int = 256,
     ) -> None:
-        missing = [c.id for c in pool.candidates if c.id not in recordings]
+        missing = [c.id for c in pool.candidates if c.id not in curves]
         if missing:
             raise BackendError(f"no recorded curve for {', '.join(missing[:5])}")
-        self._recordings = recordings
+        self._curves = curves
         self._pool = pool
         self._order: Order = order
         self._flops_per_s = flops_per_s
@@ -117,7 +99,7 @@ class ReplayBackend:
             )
         candidate = self._pool[segment.trial]
         start = segment.resume_from.tokens if segment.resume_from else 0
-        recorded = self._recordings[segment.trial].tokens
+        recorded = self._curves[segment.trial].tokens
         inside = recorded[(recorded > start) & (recorded < segment.until)]
         self._running[segment.trial, segment.attempt] = _Running(
             segment=segment,
@@ -162,7 +144,7 @@ class ReplayBackend:
         running.position = tokens
         running.next_stop += 1
         checkpoint = Checkpoint(tokens=tokens, path=f"recorded/{segment.trial}/{tokens}")
-        loss = self._recordings[segment.trial].loss_at(tokens, bought=segment.until)
+        loss = shown(self._curves[segment.trial], tokens, bought=segment.until)
         if loss is not None:
             point = Point(
                 tokens=tokens,

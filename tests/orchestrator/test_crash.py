@@ -34,8 +34,13 @@ POLICIES: dict[str, tuple[Policy, float]] = {
 def sweep_of(state: SweepState) -> dict[str, tuple[object, ...]]:
     """What must not depend on crashes: each trial's curve, target and standing."""
     return {
-        trial.id: (trial.status, trial.trunk.target, trial.curve.tokens.tolist(),
-                   trial.curve.loss.tolist(), trial.stop_reason)
+        trial.id: (
+            trial.status,
+            trial.trunk.target,
+            trial.curve.tokens.tolist(),
+            trial.curve.loss.tolist(),
+            trial.stop_reason,
+        )
         for trial in state.trials.values()
     }
 
@@ -48,8 +53,13 @@ def run(policy: str, before: list[Record], path: Path | None = None, **how: obje
     else:
         with FileJournal(path, owner="test") as journal:
             outcome = drive(
-                POOL, RECORDINGS, chosen, budget, before=list(journal.records()),
-                journal=journal, **how,
+                POOL,
+                RECORDINGS,
+                chosen,
+                budget,
+                before=list(journal.records()),
+                journal=journal,
+                **how,
             )
     assert outcome.kind == "done"
     return outcome.state

@@ -1,4 +1,4 @@
-"""The journal: what is written comes back, torn tails are cut, damage and second drivers refused."""
+"""The journal: what is written comes back; torn tails are cut; damage is refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EVENTS: list[Event] = [
     Started(trial="a", attempt=1, until=10, resume_from=Checkpoint(tokens=4, path="x")),
     PointReported(trial="a", attempt=1, point=Point(tokens=10, flops=6e18, loss=0.1 + 0.2)),
     SegmentEnded(trial="a", attempt=1, tokens=10, checkpoint=None),
-    StopAsked(by="me", reason="lunch; \"quoted\" and ünïcode \u2028"),
+    StopAsked(by="me", reason='lunch; "quoted" and ünïcode \u2028'),
     Closed(reason="done"),
 ]
 
@@ -103,7 +103,7 @@ def test_every_flipped_byte_in_the_middle_is_refused_and_the_file_left_alone(
             FileJournal(path, owner="me")
         assert path.read_bytes() == bad
     path.write_bytes(good[: first + 1] + good[first + 1 :].split(b"\n", 1)[1])
-    with pytest.raises(JournalError, match="record 1 is damaged .*sequence number is 2"):
+    with pytest.raises(JournalError, match=r"record 1 is damaged .*sequence number is 2"):
         list(read_records(path))
 
 
@@ -121,7 +121,7 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
     path = tmp_path / "sweep" / "journal.jsonl"
     with FileJournal(path, owner="ada@host, pid 12"):
         assert holder(path) == "ada@host, pid 12"
-        with pytest.raises(JournalHeld, match="ada@host, pid 12.*frontrunner stop sweep"):
+        with pytest.raises(JournalHeld, match=r"ada@host, pid 12.*frontrunner stop sweep"):
             FileJournal(path, owner="bob")
     assert holder(path) is None
     FileJournal(path, owner="bob").close()
@@ -135,11 +135,11 @@ def test_a_full_disk_is_an_error_that_names_the_remedy(tmp_path: Path) -> None:
     os.dup2(full, journal._file.fileno())  # pyright: ignore[reportPrivateUsage]
     os.close(full)
     journal.append(EVENTS[0], 1.0)
-    with pytest.raises(JournalError, match="No space left.*free the disk"):
+    with pytest.raises(JournalError, match=r"No space left.*free the disk"):
         journal.sync()
     journal.close()
 
 
 def test_a_newer_schema_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="newer release.*upgrade frontrunner"):
+    with pytest.raises(ValueError, match=r"newer release.*upgrade frontrunner"):
         event_from_data({"kind": "closed", "reason": "x"}, version=99)

@@ -65,8 +65,5 @@ def test_tokens_within_a_cost_are_the_most_that_fit(
 
 def test_points_take_no_more_memory_than_their_columns() -> None:
     curve = Curve.of(point(t) for t in range(1, 10_001))
-    held = sum(
-        np.asarray(column).nbytes
-        for column in (curve.tokens, curve.flops, curve.loss)
-    )
+    held = sum(np.asarray(column).nbytes for column in (curve.tokens, curve.flops, curve.loss))
     assert held == 24 * 10_000

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.backends.replay import Order, Recording, ReplayBackend
+from orchestrator.backends.replay import Order, ReplayBackend
 from orchestrator.driver import Driver, Outcome
 from orchestrator.events import Opened, Record
 from orchestrator.journal import Journal, MemoryJournal
 from orchestrator.policies.base import Policy
 from orchestrator.pool import Pool
+from orchestrator.recorded import RecordedCurve
 from orchestrator.state import SweepState, Terms, fold
 from orchestrator.values import Candidate
 
@@ -25,7 +26,7 @@ def chinchilla(params: float, tokens: float, rate: float = 1.0) -> float:
 def small_pool(sizes: Sequence[int] = (1000, 2000, 4000, 8000), rates: Sequence[float] = (1, 3)):
     """A pool of sizes x rates with curves of eight points each, in that order."""
     candidates: list[Candidate] = []
-    recordings: dict[str, Recording] = {}
+    recordings: dict[str, RecordedCurve] = {}
     for params in sizes:
         for rate in rates:
             candidate = Candidate(
@@ -39,7 +40,9 @@ def small_pool(sizes: Sequence[int] = (1000, 2000, 4000, 8000), rates: Sequence[
             tokens = np.unique(np.geomspace(20, candidate.horizon, 8).astype(np.int64))
             loss = np.array([chinchilla(params, float(t), rate) for t in tokens])
             candidates.append(candidate)
-            recordings[candidate.id] = Recording(tokens=tokens, loss=loss)
+            recordings[candidate.id] = RecordedCurve(
+                curve_id=candidate.id, tokens=tokens, flops=6.0 * params * tokens, loss=loss
+            )
     return Pool(candidates=tuple(candidates)), recordings
 
 
@@ -62,7 +65,7 @@ def opened(session: int, backend: ReplayBackend) -> Opened:
 
 def drive(
     pool: Pool,
-    recordings: dict[str, Recording],
+    recordings: dict[str, RecordedCurve],
     policy: Policy,
     budget: float,
     *,
@@ -71,9 +74,8 @@ def drive(
     slots: int = 3,
     order: Order = "progress",
     flops_per_s: float = 1e6,
-    stop_after: int | None = None,
 ) -> Outcome:
-    """Fold `before`, then run a session over the recordings; `stop_after` pauses it."""
+    """Fold `before`, then run a session over the recorded curves to its end."""
     backend = ReplayBackend(
         recordings, pool, slots=slots, order=order, flops_per_s=flops_per_s, batch=1
     )

@@ -5,8 +5,8 @@ parts together as `assembly` does, for the `replay` command and the benchmark sc
 nothing.
 
 Best loss is the lowest loss among the points that were really bought when the budget is spent: the
-quantity of arXiv 2605.17234. It rewards spending all on one run, so the regret of the whole frontier
-stands beside it.
+quantity of arXiv 2605.17234. It rewards spending all on one run, so the regret of the whole
+frontier stands beside it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def frontier_regret(state: SweepState, curves: Mapping[str, RecordedCurve], budg
     bought: list[FloatArray] = []
     for candidate in state.pool.candidates:
         curve = curves[candidate.id]
-        cost = curve.tokens * candidate.flops_per_token
+        cost: FloatArray = curve.tokens.astype(np.float64) * candidate.flops_per_token
         full.append(_envelope(grid, cost, curve.loss))
         trial = state.trials.get(candidate.id)
         if trial is not None and len(trial.curve):
@@ -125,11 +125,12 @@ def frontier_regret(state: SweepState, curves: Mapping[str, RecordedCurve], budg
     best = reach.min(axis=0)[seen]
     worst: FloatArray = np.where(np.isfinite(reach), reach, -np.inf).max(axis=0)[seen]
     got = np.minimum(np.stack(bought).min(axis=0)[seen], worst)
-    return float(np.mean(np.log(got / best)))
+    return float((np.log(got) - np.log(best)).mean())
 
 
 def _envelope(grid: FloatArray, cost: FloatArray, loss: FloatArray) -> FloatArray:
-    """Lowest loss so far of one curve at each compute of the grid; infinite before its first point.
+    """Lowest loss so far of one curve at each compute of the grid; infinite before its first
+    point.
 
     Straight in log-log between points; past the last point what was reached stays.
     """

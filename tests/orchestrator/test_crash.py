@@ -1,7 +1,7 @@
 """Crash at every event: a driver stopped after each single event, and resumed, ends alike.
 
-The journal is cut after each record in turn, with a torn line behind it where the next record would
-have been a point, and the sweep is driven on from there.
+The journal is cut after each record in turn, with a torn line behind it where the next record
+would have been a point, and the sweep is driven on from there.
 """
 
 from __future__ import annotations

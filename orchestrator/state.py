@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal
 
 from orchestrator.events import (
     AttemptLost,
@@ -25,19 +24,13 @@ from orchestrator.events import (
     StopAsked,
 )
 from orchestrator.pool import Pool
+from orchestrator.trial import Status, Track, Trial, charges, reached, released
 from orchestrator.values import (
     Anneal,
-    Candidate,
-    Checkpoint,
-    Curve,
     Decision,
     Environment,
     Stop,
 )
-
-Status = Literal[
-    "waiting", "running", "idle", "stopped", "finished", "diverged", "failed", "unstarted"
-]
 
 
 class DecisionError(ValueError):
@@ -72,105 +65,6 @@ class Ledger:
     lost: int = 0
     branches: int = 0
     device_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Track:
-    """The trunk or one annealing branch of a trial.
-
-    `start`: tokens it begins at; `target`: tokens it was told to reach; `tokens`: how far it got,
-    which is what it is charged for; `position`: how far its latest attempt got, which may be
-    behind after a resume; `ordered`: place of its target in the order of decisions.
-    """
-
-    target: int
-    ordered: tuple[int, int]
-    start: int = 0
-    origin: Checkpoint | None = None
-    tokens: int = 0
-    position: int = 0
-    curve: Curve = field(default_factory=Curve)
-    checkpoint: Checkpoint | None = None
-    attempt: int = 0
-    until: int = 0
-    running: bool = False
-    elapsed_s: float = 0.0
-
-    @property
-    def resume_from(self) -> Checkpoint | None:
-        """The newest journalled checkpoint to go on from; None starts at the beginning."""
-        return self.checkpoint or self.origin
-
-    @property
-    def unfinished(self) -> bool:
-        return self.target > self.tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """A candidate that was started, or told to: its trunk, its branches, and how it stands."""
-
-    candidate: Candidate
-    trunk: Track
-    branches: tuple[Track, ...] = ()
-    attempts: int = 0
-    failures: int = 0
-    stop_reason: str | None = None
-    diverged: str | None = None
-    failed: str | None = None
-
-    @property
-    def id(self) -> str:
-        return self.candidate.id
-
-    @property
-    def curve(self) -> Curve:
-        return self.trunk.curve
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        return (self.trunk, *self.branches)
-
-    @property
-    def out(self) -> bool:
-        """Diverged or failed: it will not be trained further."""
-        return self.diverged is not None or self.failed is not None
-
-    @property
-    def running(self) -> bool:
-        return any(track.running for track in self.tracks)
-
-    @property
-    def in_flight(self) -> bool:
-        """Something of it runs or waits for a slot."""
-        return self.running or (not self.out and any(track.unfinished for track in self.tracks))
-
-    @property
-    def status(self) -> Status:
-        if self.diverged is not None:
-            return "diverged"
-        if self.failed is not None:
-            return "failed"
-        if self.running:
-            return "running"
-        if any(track.unfinished for track in self.tracks):
-            return "waiting"
-        if self.trunk.tokens >= self.candidate.end:
-            return "finished"
-        return "stopped" if self.stop_reason is not None else "idle"
-
-    def track_of(self, attempt: int) -> int | None:
-        """Which track (0 the trunk) the attempt is the latest of; None for a superseded one."""
-        for index, track in enumerate(self.tracks):
-            if track.attempt == attempt and attempt > 0:
-                return index
-        return None
-
-    def with_track(self, index: int, track: Track) -> Trial:
-        if index == 0:
-            return replace(self, trunk=track)
-        branches = (*self.branches[: index - 1], track, *self.branches[index:])
-        return replace(self, branches=branches)
 
 
 _NO_TRIALS: Mapping[str, Trial] = MappingProxyType({})
@@ -265,10 +159,10 @@ def is_stale(
 def _with_trial(state: SweepState, trial: Trial) -> SweepState:
     """The state with the trial replaced, and the ledger moved by the difference."""
     old = state.trials.get(trial.id)
-    spent, reserved, branches = _charges(trial)
+    spent, reserved, branches = charges(trial)
     if old is not None:
         spent, reserved, branches = (
-            new - was for new, was in zip((spent, reserved, branches), _charges(old), strict=True)
+            new - was for new, was in zip((spent, reserved, branches), charges(old), strict=True)
         )
     ledger = replace(
         state.ledger,
@@ -278,20 +172,6 @@ def _with_trial(state: SweepState, trial: Trial) -> SweepState:
     )
     trials = MappingProxyType({**state.trials, trial.id: trial})
     return replace(state, trials=trials, ledger=ledger)
-
-
-def _charges(trial: Trial) -> tuple[int, int, int]:
-    """FLOPs (spent, reserved, of both on branches) of a trial."""
-    cost = trial.candidate.flops
-    spent = cost(trial.trunk.tokens)
-    reserved = cost(trial.trunk.target) - spent
-    branches = 0
-    for track in trial.branches:
-        done, told = (cost(tokens) - cost(track.start) for tokens in (track.tokens, track.target))
-        spent += done
-        reserved += told - done
-        branches += told
-    return spent, reserved, branches
 
 
 def _decided(state: SweepState, event: Decided) -> SweepState:
@@ -315,7 +195,7 @@ def _obey(state: SweepState, decision: Decision, ordered: tuple[int, int]) -> Tr
     if isinstance(decision, Stop):
         if trial is None:
             raise DecisionError(f"{decision.trial} was never started, so it cannot be stopped")
-        return _released(replace(trial, stop_reason=decision.reason))
+        return released(replace(trial, stop_reason=decision.reason))
     if decision.tokens % candidate.tokens_per_step:
         raise DecisionError(
             f"{decision.trial}: {decision.tokens} tokens are not whole steps of "
@@ -365,15 +245,6 @@ def _branched(trial: Trial | None, decision: Anneal, ordered: tuple[int, int]) -
     return replace(trial, branches=(*trial.branches, branch))
 
 
-def _released(trial: Trial) -> Trial:
-    """The trial with what is stopped or out, and not running, told to go no further."""
-    for index, track in enumerate(trial.tracks):
-        held = trial.out or (index == 0 and trial.stop_reason is not None)
-        if held and not track.running and track.unfinished:
-            trial = trial.with_track(index, replace(track, target=track.tokens))
-    return trial
-
-
 def _started(state: SweepState, event: Started) -> SweepState:
     trial = state.trials[event.trial]
     index = 0 if event.branch is None else event.branch + 1
@@ -404,14 +275,9 @@ def _reported(
         case AttemptLost():
             trial = _lost(state.terms, trial, index, event)
         case Diverged():
-            track = _reached(replace(trial.tracks[index], running=False), event.tokens)
+            track = reached(replace(trial.tracks[index], running=False), event.tokens)
             trial = replace(trial.with_track(index, track), diverged=event.reason)
-    return _with_trial(state, _released(trial))
-
-
-def _reached(track: Track, tokens: int) -> Track:
-    """The track with its attempt at `tokens`; charged only where nobody was before."""
-    return replace(track, position=max(track.position, tokens), tokens=max(track.tokens, tokens))
+    return _with_trial(state, released(trial))
 
 
 def _point(state: SweepState, trial: Trial, index: int, event: PointReported) -> SweepState:
@@ -421,7 +287,7 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
     if fresh:
         track = replace(track, curve=track.curve.append(point))
     track = replace(
-        _reached(track, point.tokens),
+        reached(track, point.tokens),
         elapsed_s=track.elapsed_s + elapsed,
         checkpoint=event.checkpoint or track.checkpoint,
     )
@@ -433,7 +299,7 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
 
 def _ended(trial: Trial, index: int, event: SegmentEnded) -> Trial:
     """A segment that was not stopped is as long as it will be: what it did not use is released."""
-    track = _reached(replace(trial.tracks[index], running=False), event.tokens)
+    track = reached(replace(trial.tracks[index], running=False), event.tokens)
     track = replace(track, checkpoint=event.checkpoint or track.checkpoint)
     if not event.stopped and track.target <= track.until:
         track = replace(track, target=track.tokens)
@@ -441,7 +307,7 @@ def _ended(trial: Trial, index: int, event: SegmentEnded) -> Trial:
 
 
 def _lost(terms: Terms, trial: Trial, index: int, event: AttemptLost) -> Trial:
-    track = _reached(replace(trial.tracks[index], running=False), event.reached)
+    track = reached(replace(trial.tracks[index], running=False), event.reached)
     trial = trial.with_track(index, track)
     if event.cause == "interrupted":
         return trial

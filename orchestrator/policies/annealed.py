@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from orchestrator.policies.base import Policy, randomness
-from orchestrator.state import SweepState, Trial
+from orchestrator.state import SweepState
+from orchestrator.trial import Trial
 from orchestrator.values import Anneal, Checkpoint, Decision
 
 

@@ -1,0 +1,93 @@
+"""One suite for every policy: pure, within budget, explained, and finished at some point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from orchestrator.events import Decided
+from orchestrator.journal import MemoryJournal
+from orchestrator.policies.annealed import Annealed
+from orchestrator.policies.base import Policy
+from orchestrator.policies.exhaustive import Exhaustive
+from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.policies.uniform import Uniform
+from orchestrator.state import fold
+from tests.orchestrator.worlds import drive, fresh, small_pool
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "exhaustive": Exhaustive,
+    "uniform": Uniform,
+    "successive_halving": SuccessiveHalving,
+    "literal": lambda: SuccessiveHalving(spend_out=False),
+    "eta 3": lambda: SuccessiveHalving(eta=3),
+    "by size": lambda: SuccessiveHalving(group_by="params"),
+}
+POOL, CURVES = small_pool()
+SHARES = (0.003, 0.05, 0.3, 1.0)
+
+
+@pytest.fixture(params=POLICIES)
+def make(request: pytest.FixtureRequest) -> Callable[[], Policy]:
+    return POLICIES[request.param]
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_it_comes_to_an_end_within_its_budget(make: Callable[[], Policy], share: float) -> None:
+    outcome = drive(POOL, CURVES, make(), share * POOL.exhaustive_flops)
+    assert outcome.kind == "done"
+    assert outcome.state.ledger.reserved == 0
+    assert outcome.state.ledger.spent <= share * POOL.exhaustive_flops
+    assert outcome.state.ledger.spent == sum(
+        trial.candidate.flops(trial.trunk.tokens) for trial in outcome.state.trials.values()
+    )
+
+
+def test_the_same_state_gives_the_same_decisions_and_is_not_touched(
+    make: Callable[[], Policy],
+) -> None:
+    journal = MemoryJournal()
+    budget = 0.2 * POOL.exhaustive_flops
+    drive(POOL, CURVES, make(), budget, journal=journal)
+    state = fresh(POOL, budget)
+    asked = 0
+    for record in journal.records:
+        if isinstance(record.event, Decided):
+            once, twice = make().decide(state), make().decide(state)
+            assert tuple(once) == tuple(twice) == record.event.decisions
+            asked += 1
+        state = fold(state, [record.event])
+    assert asked == state.decided > 0
+
+
+def test_every_decision_has_a_reason_and_whole_steps(make: Callable[[], Policy]) -> None:
+    journal = MemoryJournal()
+    drive(POOL, CURVES, make(), 0.2 * POOL.exhaustive_flops, journal=journal)
+    decisions = [
+        decision
+        for record in journal.records
+        if isinstance(record.event, Decided)
+        for decision in record.event.decisions
+    ]
+    assert decisions
+    for decision in decisions:
+        assert len(decision.reason) > 10
+        assert getattr(decision, "tokens", 0) % POOL[decision.trial].tokens_per_step == 0
+
+
+def test_it_neither_reads_nor_writes_the_global_random_state(make: Callable[[], Policy]) -> None:
+    np.random.seed(1)
+    before = np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+    drive(POOL, CURVES, make(), 0.2 * POOL.exhaustive_flops)
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[union-attr]
+
+
+def test_annealing_keeps_its_share_out_of_sight_of_the_wrapped_policy(
+    make: Callable[[], Policy],
+) -> None:
+    budget = int(0.2 * POOL.exhaustive_flops)
+    wrapped = Annealed(policy=make(), share=0.1, decay=0.2, stopped=2)
+    without = make().decide(fresh(POOL, budget - int(budget * 0.1)))
+    assert wrapped.decide(fresh(POOL, budget)) == without

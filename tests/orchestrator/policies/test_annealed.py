@@ -1,0 +1,114 @@
+"""Annealing: the best of each size first, then a sample of the stopped, within its own share."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.events import Decided, Event, PointReported, SegmentEnded, Started
+from orchestrator.policies.annealed import Annealed
+from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.state import SweepState, fold, pending
+from orchestrator.values import Anneal, Checkpoint, Point
+from tests.orchestrator.worlds import chinchilla, fresh, small_pool
+
+POOL, _ = small_pool(sizes=(1000, 2000, 4000), rates=(1, 3, 9))
+BUDGET = 0.3 * POOL.exhaustive_flops
+
+
+def annealed(share: float = 0.2, stopped: int = 2) -> Annealed:
+    inner = SuccessiveHalving(spend_out=False)
+    return Annealed(policy=inner, share=share, decay=0.2, stopped=stopped)
+
+
+def obeyed(state: SweepState, policy: Annealed) -> tuple[SweepState, list[Event]]:
+    """Everything the policy decides, done at once by an ideal worker."""
+    made: list[Event] = []
+    while decisions := policy.decide(state):
+        state = fold(state, [event := Decided(policy="test", decisions=tuple(decisions))])
+        made.append(event)
+        for trial, index in list(pending(state)):
+            state = fold(state, segment(state, trial.id, index))
+    return state, made
+
+
+def segment(state: SweepState, name: str, index: int) -> list[Event]:
+    trial = state.trials[name]
+    track, attempt = trial.tracks[index], trial.attempts + 1
+    tokens = track.target
+    rate = float(trial.candidate.setting("rate"))
+    loss = chinchilla(trial.candidate.params, tokens, rate) - (0.1 if index else 0.0)
+    return [
+        Started(
+            trial=name,
+            attempt=attempt,
+            until=tokens,
+            resume_from=track.resume_from,
+            branch=index - 1 if index else None,
+        ),
+        PointReported(
+            trial=name,
+            attempt=attempt,
+            point=Point(tokens=tokens, flops=1.0 * tokens, loss=loss),
+            checkpoint=Checkpoint(tokens=tokens, path=f"{name}/{attempt}"),
+        ),
+        SegmentEnded(trial=name, attempt=attempt, tokens=tokens),
+    ]
+
+
+def test_the_best_of_every_size_then_stopped_ones_each_once() -> None:
+    state, made = obeyed(fresh(POOL, BUDGET), annealed())
+    last = made[-1]
+    assert isinstance(last, Decided)
+    anneals = [d for d in last.decisions if isinstance(d, Anneal)]
+    assert len(anneals) == len(last.decisions)
+    leaders = anneals[:3]
+    assert {state.pool[d.trial].params for d in leaders} == {1000, 2000, 4000}
+    assert all("best trial with" in d.reason for d in leaders)
+    drawn = [d for d in anneals if "drawn from the stopped" in d.reason]
+    assert len(drawn) == 2
+    assert all(state.trials[d.trial].stop_reason is not None for d in drawn)
+    assert len({d.trial for d in anneals}) == len(anneals)
+    assert annealed().decide(state) == []
+
+
+def test_branches_stay_within_their_share_and_the_trunk_within_the_rest() -> None:
+    for share in (0.02, 0.1, 0.3):
+        state, _ = obeyed(fresh(POOL, BUDGET), annealed(share))
+        assert state.ledger.branches <= share * BUDGET
+        assert state.ledger.spent - state.ledger.branches <= (1 - share) * BUDGET + 1
+        assert state.ledger.spent <= BUDGET
+
+
+def test_a_branch_decays_over_a_fifth_of_what_its_trunk_saw() -> None:
+    state, _ = obeyed(fresh(POOL, BUDGET), annealed())
+    branched = [t for t in state.trials.values() if t.branches]
+    assert branched
+    for trial in branched:
+        branch = trial.branches[0]
+        assert branch.start == trial.trunk.tokens
+        assert branch.tokens - branch.start == max(10, int(0.2 * branch.start) // 10 * 10)
+
+
+def test_the_sample_depends_on_the_seed_alone() -> None:
+    def drawn(seed: int) -> list[str]:
+        _, made = obeyed(fresh(POOL, BUDGET, seed=seed), annealed(stopped=1))
+        last = made[-1]
+        assert isinstance(last, Decided)
+        return [d.trial for d in last.decisions if "drawn" in d.reason]
+
+    assert drawn(1) == drawn(1)
+    assert len({tuple(drawn(seed)) for seed in range(12)}) > 1
+
+
+def test_nothing_is_annealed_while_anything_is_in_flight() -> None:
+    state = fresh(POOL, BUDGET)
+    first = annealed().decide(state)
+    state = fold(state, [Decided(policy="test", decisions=tuple(first))])
+    assert not any(isinstance(d, Anneal) for d in annealed().decide(state))
+
+
+@pytest.mark.parametrize("stopped", [0, 50])
+def test_any_number_of_stopped_trials_may_be_asked_for(stopped: int) -> None:
+    state, _ = obeyed(fresh(POOL, BUDGET), annealed(0.5, stopped))
+    count = sum(bool(t.branches) for t in state.trials.values())
+    assert count >= 3

@@ -55,8 +55,13 @@ def save(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> Path:
-    """Write a checkpoint into `folder` and return its path, durable when this returns."""
+    """Write a checkpoint into `folder` and return its path, durable when this returns.
+
+    One that stands there already, whole and of the same position, is left as it is.
+    """
     final = folder / f"{_PREFIX}{position.tokens:015d}"
+    if _stands(final, position):
+        return final
     temporary = folder / f"{_TEMPORARY}{final.name}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -184,6 +189,16 @@ def _state(path: Path) -> dict[str, Any]:
     if version != VERSION:
         raise CheckpointError(f"{path} has format {version}, this release reads {VERSION}; {_ADVICE}")
     return state
+
+
+def _stands(path: Path, position: Position) -> bool:
+    if not path.exists():
+        return False
+    try:
+        return read_position(path) == position
+    except CheckpointError as error:
+        log.warning("writing a checkpoint anew: %s", error)
+        return False
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -93,14 +93,19 @@ def _shown(raw: Mapping[str, Any]) -> str:
 
 
 def _unknown_key(word: str, valid: Sequence[str]) -> str:
-    listed = f"; valid keys: {', '.join(valid)}" if valid else "; remove it"
-    return f"is no known key{_near(word, valid)}{listed}"
+    if not valid:
+        return "is no known key; remove it"
+    keys = f"alid keys: {', '.join(valid)}"
+    near = _near(word, valid)
+    return f"is no known key{near} V{keys}" if near else f"is no known key; v{keys}"
 
 
 def _unknown_word(word: str, context: Mapping[str, Any]) -> str:
     expected = str(context.get("expected") or context.get("expected_tags") or "")
     valid = re.findall(r"'([^']*)'", expected)
-    return f"{word!r} is not known{_near(word, valid)}; one of: {', '.join(valid)}"
+    words = f"ne of: {', '.join(valid)}"
+    near = _near(word, valid)
+    return f"{word!r} is not known{near} O{words}" if near else f"{word!r} is not known; o{words}"
 
 
 def _near(word: str, valid: Sequence[str]) -> str:

@@ -46,8 +46,8 @@ class Report:
     """What is known of a run after `tokens` (all its tokens, not this call's alone).
 
     `loss` is held-out nats per token; `train_loss` the mean since the report before;
-    `learning_rate` and `grad_norm` are of the last step; `elapsed_s` counts from the first step
-    of this call; `flops` follow the exact convention of `trainers.flops`.
+    `learning_rate` and `grad_norm` are of the last step (both NaN where a call had none to do);
+    `elapsed_s` counts from the first step of this call; `flops` follow the exact convention of `trainers.flops`.
     """
 
     tokens: int
@@ -93,6 +93,10 @@ def train(
     if resume is not None:
         run.learner.load(resume)
     return run.reports(target, stop)
+
+
+class SegmentError(ValueError):
+    """A call of `train` that cannot be as asked."""
 
 
 class Learner:
@@ -259,7 +263,7 @@ def _schedule(
 ) -> Schedule:
     """The schedule of this call, once it is sure that the call makes sense."""
     if target < 1:
-        raise ValueError(f"until is less than one step of {config.batch_tokens} tokens; raise it")
+        raise SegmentError(f"until is less than one step of {config.batch_tokens} tokens; raise it")
     if position.tokens > target:
         raise CheckpointError(f"{resume} stands at {position.tokens} tokens, past {target}")
     _check_recipe(config, position, resume)
@@ -282,7 +286,7 @@ def _trunk_schedule(
         raise CheckpointError(f"{resume} lies on an anneal; resume the trunk it branched from")
     schedule = Schedule(config)
     if target > schedule.end:
-        raise ValueError(f"until {target} passes the horizon's {schedule.end} tokens; lower it")
+        raise SegmentError(f"until {target} passes the horizon's {schedule.end} tokens; lower it")
     return schedule
 
 

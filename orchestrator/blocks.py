@@ -83,7 +83,7 @@ def _amount(value: object) -> float | str:
             raise ValueError(
                 f"{value!r} of the exhaustive cost is out of range; write a share such as 20%"
             )
-        return f"{number * 100:.10g}%"
+        return f"{number * 100:.12g}%"
     if number < 1:
         raise ValueError(
             f"{value!r} FLOPs buy nothing; write a number such as 1e18, or a share of the "

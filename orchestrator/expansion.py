@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from orchestrator import naming
 from orchestrator.exclusions import Exclusion, ExclusionError, parse
@@ -110,13 +110,13 @@ def _check_values(path: KeyPath, axis: Axis, places: Places) -> None:
         met[read] = i
 
 
-def _stated(trial: Mapping[str, object], key: str) -> bool:
+def _stated(trial: Mapping[str, JsonValue], key: str) -> bool:
     """Whether the trial gives the key a value, or something else a value where it would stand."""
-    node: object = dict(trial)
+    node: JsonValue = dict(trial)
     for word in key.split("."):
         if not isinstance(node, dict):
             break
-        node = cast("dict[str, object]", node).get(word)
+        node = node.get(word)
     return node is not None
 
 

@@ -56,7 +56,7 @@ def safe_ids(names: Iterable[str]) -> list[str]:
     ids: list[str] = []
     taken: set[str] = set()
     for name in names:
-        stem = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-")[:80] or "curve"
+        stem = re.sub(r"[^a-z0-9._-]+|\.{2,}", "-", name.lower())[:80].strip("._-") or "curve"
         free, number = stem, 1
         while free in taken:
             number += 1
@@ -119,4 +119,4 @@ def _fractional(value: float, digits: int) -> str:
 
 
 def _safe(text: str) -> str:
-    return re.sub(r"[^a-z0-9._]+", "_", text.lower())
+    return re.sub(r"[^a-z0-9._]+|\.{2,}", "_", text.lower())

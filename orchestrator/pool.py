@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from orchestrator import expansion, naming
@@ -114,10 +115,10 @@ def build_pool(spec: SweepSpec, document: Document | None = None) -> Pool:
 
 def budget_flops(spec: SweepSpec, pool: Pool) -> int:
     """The budget in FLOPs; a share is a share of the pool's exhaustive cost, rounded down."""
-    share = spec.budget.share
-    if share is not None:
-        return math.floor(share * pool.exhaustive_flops * (1 + 1e-12))
-    return int(float(spec.budget.flops))
+    flops = spec.budget.flops
+    if isinstance(flops, str):
+        return math.floor(Fraction(flops.removesuffix("%")) / 100 * pool.exhaustive_flops)
+    return int(flops)
 
 
 def _trained_pool(spec: SweepSpec, places: Places) -> Pool:

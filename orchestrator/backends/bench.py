@@ -1,0 +1,133 @@
+"""A worker that lives on across segments: trains in a thread of its own and answers meanwhile.
+
+Knows no engine. Every call may be repeated without harm, since whoever calls across a network does
+not always know whether a call was executed. Touches what the worker touches.
+
+A segment writes no second checkpoint before the driver has acknowledged the one at hand: else the
+trainer's clean-up, in a worker that outlives a killed driver by seconds, could remove the newest
+checkpoint that is journalled.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.backends import worker
+from orchestrator.backends.base import Report
+from orchestrator.events import AttemptLost, PointReported, Started
+
+if TYPE_CHECKING:
+    from trainers.config import TrainConfig
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A worker that is ready: its host and process, and the facts of the place."""
+
+    host: str
+    pid: int
+    facts: tuple[tuple[str, str], ...]
+
+
+class Bench:
+    """Runs one segment at a time and keeps its reports, numbered from 1, until they are read."""
+
+    def __init__(self, storage: str, train: worker.Train | None = None) -> None:
+        self._storage = Path(storage)
+        self._train = train
+        self._changed = threading.Condition()
+        self._unread: deque[tuple[int, Report]] = deque()
+        self._newest = 0
+        self._acknowledged = 0
+        self._begun: Key | None = None
+        self._stop = threading.Event()
+
+    def arrive(self, config: TrainConfig) -> Arrival:
+        """Load the trainer and say where this is.
+
+        Raises trainers.device.DeviceError where the device asked for is not here.
+        """
+        if self._train is None:
+            worker.trainer()
+            facts = worker.facts(config)
+        else:
+            facts = worker.versions()
+        return Arrival(host=platform.node(), pid=os.getpid(), facts=facts)
+
+    def begin(self, segment: Started, config: TrainConfig) -> None:
+        """Run a segment; returns at once, and does nothing for one that was begun before."""
+        key = (segment.trial, segment.attempt)
+        with self._changed:
+            if self._begun == key:
+                return
+            self._begun, self._stop = key, threading.Event()
+        thread = threading.Thread(
+            target=self._work, args=(segment, config, self._stop), name="training", daemon=True
+        )
+        thread.start()
+
+    def stop(self, trial: str, attempt: int) -> None:
+        """End the segment at its next point; nothing where another one runs."""
+        with self._changed:
+            if self._begun == (trial, attempt):
+                self._stop.set()
+
+    def reports(
+        self, after: int, wait_s: float, stopped: Key | None = None
+    ) -> list[tuple[int, Report]]:
+        """The reports numbered beyond `after`, or none when none came within `wait_s`.
+
+        Acknowledges those up to `after`: the caller has made them durable. `stopped` repeats a
+        call of `stop` that may not have arrived.
+        """
+        if stopped is not None:
+            self.stop(*stopped)
+        with self._changed:
+            self._acknowledged = max(self._acknowledged, after)
+            while self._unread and self._unread[0][0] <= self._acknowledged:
+                self._unread.popleft()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._newest > after, wait_s)
+            return [(number, report) for number, report in self._unread if number > after]
+
+    def _work(self, segment: Started, config: TrainConfig, stop: threading.Event) -> None:
+        ended = False
+        try:
+            for report in worker.run_segment(
+                segment,
+                config=config,
+                storage=self._storage,
+                stop=stop.is_set,
+                train=self._train,
+            ):
+                ended = not isinstance(report, PointReported)
+                self._say(report)
+        finally:
+            if not ended:  # SystemExit and its kind, which no segment turns into an event
+                self._say(
+                    AttemptLost(
+                        trial=segment.trial,
+                        attempt=segment.attempt,
+                        reached=segment.resume_from.tokens if segment.resume_from else 0,
+                        cause="error",
+                        reason="the training thread was told to exit",
+                    )
+                )
+
+    def _say(self, report: Report) -> None:
+        """Lay a report out for the driver; after a checkpoint, wait until it was taken."""
+        with self._changed:
+            self._newest += 1
+            number = self._newest
+            self._unread.append((number, report))
+            self._changed.notify_all()
+            if isinstance(report, PointReported) and report.checkpoint is not None:
+                self._changed.wait_for(lambda: self._acknowledged >= number)

@@ -1,0 +1,353 @@
+"""A Ray cluster as the backend needs it: opened, looked over, proven, and let go.
+
+Without an address a cluster of this machine alone is started: on the loopback device, with a
+token of its own, no dashboard and no usage reports. One that runs already, in this process or at
+an address, is used and left running. Touches processes, environment variables named RAY_*, the
+handler of SIGTERM (which Ray replaces, and this puts back), and, to prove that every node shares
+it, the sweep's storage.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.backends.base import BackendError
+
+ANSWER_S = 60.0
+ARRIVAL_OF_FILES_S = 15.0
+CLOSE_S = 10.0
+TELL_EVERY_S = 15.0
+OBJECT_STORE_BYTES = 100 * 2**20
+_SLACK = 1e-9
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A machine of the cluster and all that it has, free or not."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+
+    def room(self, cpus: float, gpus: float) -> int:
+        """How many trials of that size fit when nothing else runs there."""
+        by_gpus = math.inf if gpus == 0 else self.gpus / gpus
+        by_cpus = math.inf if cpus == 0 else self.cpus / cpus
+        room = min(by_gpus, by_cpus)
+        return 1 if room == math.inf else math.floor(room + _SLACK)
+
+
+class Cluster:
+    """The cluster in use; `own` says that it was started here and ends with `close`."""
+
+    def __init__(self, *, own: bool, connected: bool, tell: Tell) -> None:
+        import ray
+
+        self.own = own
+        self._connected = connected
+        self._tell = tell
+        self.nodes = [_node(entry) for entry in ray.nodes() if entry["Alive"]]
+
+    @classmethod
+    def open(cls, address: str | None, slots: int | None, cpus: float, tell: Tell) -> Cluster:
+        """The cluster of this process, at the address, at $RAY_ADDRESS, or a new one: the first
+        that there is. Raises BackendError where it cannot be had."""
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        _quieten(local=address is None)
+        import ray
+
+        if ray.is_initialized():
+            return cls(own=False, connected=False, tell=tell)
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            if address is None:
+                tell("starting Ray on this machine")
+                _start(slots, cpus)
+            else:
+                tell(f"connecting to Ray at {address}")
+                _connect(address)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
+        return cls(own=address is None, connected=True, tell=tell)
+
+    @property
+    def has_gpus(self) -> bool:
+        return any(node.gpus > 0 for node in self.nodes)
+
+    @property
+    def told(self) -> str:
+        """What the cluster has, in words."""
+        if not self.nodes:
+            return "the cluster has no nodes"
+        each = (f"{node.name} {node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in self.nodes)
+        return "the cluster has " + ", ".join(each)
+
+    def nodes_for(self, cpus: float, gpus: float) -> list[Node]:
+        """The nodes on which a trial can run. Raises BackendError where there is none."""
+        nodes = [node for node in self.nodes if node.room(cpus, gpus) > 0]
+        if not nodes:
+            raise BackendError(
+                f"a trial asks for {gpus:g} GPUs and {cpus:g} CPUs, and no node has them: "
+                f"{self.told}; lower gpus_per_trial or cpus_per_trial, or start such a node first"
+            )
+        return nodes
+
+    def prove(self, nodes: Sequence[Node], storage: Path, ours: Mapping[str, str]) -> None:
+        """Have each node run the same versions as `ours`, and read and write the storage.
+
+        Nodes on which no trial can run (a head without GPUs) need neither. Raises BackendError
+        naming the node and the path, or the version.
+        """
+        self._tell(f"asking {len(nodes)} nodes for their versions and for {storage}")
+        storage.mkdir(parents=True, exist_ok=True)
+        nonce = secrets.token_hex(8)
+        question = storage / f".proof-{nonce}"
+        question.write_text(nonce, encoding="utf-8")
+        answers = {node.name: storage / f".proof-{nonce}-{node.id}" for node in nodes}
+        try:
+            found = self.on_each(
+                nodes,
+                _look(),
+                lambda node: (str(question), str(answers[node.name])),
+                timeout_s=ANSWER_S,
+            )
+            for node in nodes:
+                _judge(node.name, found[node.name], ours, storage)
+                _await_file(node.name, answers[node.name], nonce, storage)
+        finally:
+            for path in (question, *answers.values()):
+                path.unlink(missing_ok=True)
+
+    def on_each(
+        self,
+        nodes: Sequence[Node],
+        work: Callable[..., Any],
+        arguments: Callable[[Node], tuple[Any, ...]],
+        *,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        """What `work` returns on each node, or the exception that it raised there, by name."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        calls: dict[Any, str] = {}
+        for node in nodes:
+            there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+            task = ray.remote(work).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            calls[task.remote(*arguments(node))] = node.name
+        began = time.monotonic()
+        answers: dict[str, Any] = {}
+        while len(answers) < len(calls):
+            waiting = [call for call, name in calls.items() if name not in answers]
+            for call in ray.wait(waiting, num_returns=1, timeout=TELL_EVERY_S)[0]:
+                try:
+                    answers[calls[call]] = ray.get(call)
+                except RayTaskError as error:
+                    answers[calls[call]] = error.cause
+                except RayError as error:
+                    answers[calls[call]] = error
+            waited = time.monotonic() - began
+            if timeout_s is not None and waited > timeout_s:
+                for name in calls.values():
+                    late = TimeoutError(f"no answer within {waited:.0f} s")
+                    answers.setdefault(name, late)
+            elif waited > TELL_EVERY_S and len(answers) < len(calls):
+                self._tell(f"waiting for {len(calls) - len(answers)} nodes since {waited:.0f} s")
+        return answers
+
+    def kill(self, actor: Any) -> None:
+        """End an actor's process now; nothing where it is gone."""
+        import ray
+
+        ray.kill(actor, no_restart=True)
+
+    def close(self, actors: Sequence[Any]) -> None:
+        """Kill the actors, wait a bounded time for their end, and let go of the cluster."""
+        import ray
+
+        if not ray.is_initialized():
+            return
+        for actor in actors:
+            self.kill(actor)
+        if not self.own and actors:
+            # A call to a dead actor fails at once, so its failing is the news of its death.
+            calls = [actor.stop.remote("", 0) for actor in actors]
+            ray.wait(calls, num_returns=len(calls), timeout=CLOSE_S)
+        if self._connected:
+            ray.shutdown()
+
+
+def _node(entry: Mapping[str, Any]) -> Node:
+    resources: Mapping[str, float] = entry["Resources"]
+    name = f"{entry['NodeManagerHostname']} ({entry['NodeManagerAddress']}, {entry['NodeID'][:6]})"
+    return Node(
+        id=entry["NodeID"],
+        name=name,
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+    )
+
+
+def _quieten(*, local: bool) -> None:
+    """What Ray reads from the environment, once: nothing reported home, nothing listening."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if not local:
+        if given and "RAY_AUTH_MODE" not in given:
+            os.environ["RAY_AUTH_MODE"] = "token"  # without it Ray holds a given token back
+        return
+    if "ray" not in sys.modules:
+        # By its name for other systems: makes Ray bind to 127.0.0.1 instead of every device.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if not given:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _start(slots: int | None, cpus: float) -> None:
+    import ray
+
+    # Two trials share two cores well enough, so a slot asked for is a slot given.
+    asked = None if slots is None else max(os.cpu_count() or 1, math.ceil(slots * cpus))
+    try:
+        ray.init(
+            address="local",
+            num_cpus=asked,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BackendError(f"Ray does not start on this machine: {error}") from error
+
+
+def _connect(address: str) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    _check_address(address)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise BackendError(
+            f"cannot join the Ray cluster at {address}: {error}. Where it asks for a token, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's; "
+            "Python and Ray must be of its versions"
+        ) from error
+
+
+def _check_address(address: str) -> None:
+    """Refuse at once what Ray would refuse after half a minute, or not understand."""
+    if "://" in address:
+        raise BackendError(
+            f"address {address} is not HOST:PORT: run this on a node of the cluster (for example "
+            "with `ray job submit`) and give the address of its head, usually port 6379, or auto"
+        )
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise BackendError(f"nothing answers at {address}: {error}; is the head up?") from error
+
+
+def _look() -> Callable[[str, str], dict[str, str]]:
+    """A task that needs nothing of ours on the node, since that is what it looks for."""
+
+    def look(question: str, answer: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        try:
+            from orchestrator.backends import worker
+
+            found.update(worker.handshake())
+        except ImportError as error:
+            found["missing"] = str(error)
+        try:
+            with open(question, encoding="utf-8") as file:
+                nonce = file.read()
+            with open(answer, "w", encoding="utf-8") as file:
+                file.write(nonce)
+        except OSError as error:
+            found["unreachable"] = str(error)
+        return found
+
+    return look
+
+
+def _judge(name: str, found: Any, ours: Mapping[str, str], storage: Path) -> None:
+    if isinstance(found, Exception):
+        raise BackendError(f"node {name} cannot be asked whether it is fit: {found}") from found
+    if "missing" in found:
+        raise BackendError(
+            f"node {name} cannot import frontrunner ({found['missing']}): install the release "
+            f"that runs here ({ours['frontrunner']}) on it"
+        )
+    for part, version in ours.items():
+        if found[part] != version:
+            raise BackendError(
+                f"node {name} has {part} {found[part]} and the driver has {version}: install the "
+                "same on both"
+            )
+    if "unreachable" in found:
+        raise BackendError(
+            f"node {name} does not reach the sweep's storage {storage}: {found['unreachable']}. "
+            "It must be a folder that every node shares, under the same path"
+        )
+
+
+def _await_file(name: str, path: Path, nonce: str, storage: Path) -> None:
+    """A network's file system may show a new file only after seconds."""
+    deadline = time.monotonic() + ARRIVAL_OF_FILES_S
+    while time.monotonic() < deadline:
+        try:
+            if path.read_text(encoding="utf-8") == nonce:
+                return
+        except FileNotFoundError:
+            pass
+        time.sleep(0.1)
+    raise BackendError(
+        f"what node {name} writes to the sweep's storage {storage} does not arrive here: it must "
+        "be a folder that every node shares, writable for all"
+    )
+
+
+def check_request(slots: int | None, gpus: float | None, cpus: float) -> None:
+    """Refuse numbers that Ray would only refuse later, or never."""
+    if slots is not None and slots < 1:
+        raise BackendError(f"slots must be at least 1, not {slots}")
+    if cpus < 0 or (gpus is not None and gpus < 0):
+        raise BackendError(f"a trial cannot take {gpus} GPUs and {cpus} CPUs: give 0 or more")
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise BackendError(f"gpus_per_trial {gpus:g}: above one GPU, whole ones only")
+
+
+def why_dead(error: Exception) -> str:
+    """What of Ray's many lines about a death tells the reason."""
+    text = " ".join(str(error).split())
+    for mark in ("Worker exit detail:", "because", ":"):
+        _, found, rest = text.partition(mark)
+        if found:
+            text = rest.strip()
+            break
+    return f"died: {text[:200] or type(error).__name__}"

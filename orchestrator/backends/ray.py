@@ -1,0 +1,400 @@
+"""Segments on a Ray cluster: a pool of long-lived workers, one a slot.
+
+Each worker is an actor (`bench`) that loads torch once and trains in a thread of its own. The
+driver pulls numbered reports from it, so that any call may be repeated when Ray does not know
+whether it arrived (ActorUnavailableError); a pull acknowledges what the poll before it returned. A
+dead worker is replaced, and its segment reported lost: starting it again is the driver's decision.
+Touches processes, GPUs, the clock, and what `cluster` touches. Ray is imported in these two files.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from orchestrator.backends import worker
+from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.bench import Arrival, Bench
+from orchestrator.backends.cluster import Cluster, Node, check_request, why_dead
+from orchestrator.events import AttemptLost, Cause, PointReported, Started
+from orchestrator.pool import Pool
+from orchestrator.values import Environment
+
+PULL_WAIT_S = 10.0
+SLICE_S = 0.5
+TELL_EVERY_S = 15.0
+RETRY_S = 0.5
+DEATHS_ON_ARRIVAL = 4
+
+
+def _silent(_: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """One slot: its worker, the calls to it that are under way, and the segment that it runs.
+
+    `seen` is the number of its last report that a poll returned. Times are monotonic seconds.
+    """
+
+    handle: Any
+    since: float
+    arrival: Any = None
+    arrived: Arrival | None = None
+    pull: Any = None
+    begun: Any = None
+    seen: int = 0
+    segment: Started | None = None
+    reached: int = 0
+    last_report: float = 0.0
+    longest_gap: float = 0.0
+    stop_asked: float | None = None
+    out_of_touch: float | None = None
+    retry_at: float = 0.0
+
+    @property
+    def calls(self) -> list[Any]:
+        return [call for call in (self.arrival, self.pull, self.begun) if call is not None]
+
+    def take(self, segment: Started) -> None:
+        self.segment = segment
+        self.reached = segment.resume_from.tokens if segment.resume_from else 0
+        self.last_report, self.longest_gap = time.monotonic(), 0.0
+        self.stop_asked = None
+
+
+class RayBackend:
+    """The backend for GPUs and for more than one of anything.
+
+    `slots` defaults to what the cluster holds of `gpus_per_trial` (one where there are any GPUs)
+    and `cpus_per_trial`; fractions pack several trials on a GPU. `patience_s` bounds every wait
+    for a worker; a segment that was told to stop is killed after `grace_s` or three times its
+    longest gap between points. `train` stands in for the trainer; data are then nobody's concern.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        storage: Path,
+        *,
+        slots: int | None = None,
+        address: str | None = None,
+        gpus_per_trial: float | None = None,
+        cpus_per_trial: float = 1.0,
+        progress: Callable[[str], None] | None = None,
+        patience_s: float = 300.0,
+        grace_s: float = 120.0,
+        train: worker.Train | None = None,
+    ) -> None:
+        """Returns once its workers are ready. Raises BackendError where that cannot be."""
+        self._pool = pool
+        self._storage = Path(os.path.abspath(storage))
+        self._tell = progress or _silent
+        self._patience_s = patience_s
+        self._grace_s = grace_s
+        self._train = train
+        self._members: list[_Member] = []
+        self._unsaid: list[Report] = []
+        self._deaths = 0
+        self._told_at = time.monotonic()
+        self._closed = False
+        if not pool.configs:
+            raise BackendError(
+                "a pool of recorded curves cannot be trained: use the replay backend"
+            )
+        check_request(slots, gpus_per_trial, cpus_per_trial)
+        self._cluster = Cluster.open(address, slots, cpus_per_trial, self._tell)
+        try:
+            self._environment = self._manned(slots, gpus_per_trial, cpus_per_trial)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def environment(self) -> Environment:
+        return self._environment
+
+    def start(self, segment: Started) -> None:
+        """Hand the segment to a free worker. Raises BackendError for an unknown trial or when no
+        slot is free."""
+        if self._closed:
+            raise BackendError("this backend is closed")
+        if segment.trial not in self._pool:
+            raise BackendError(f"no candidate {segment.trial!r} in this pool")
+        free = [member for member in self._members if member.segment is None]
+        if not free:
+            raise BackendError(
+                f"all {len(self._members)} slots are taken: {segment.trial} has to wait"
+            )
+        member = min(free, key=lambda member: member.arrived is None)
+        member.take(segment)
+        if member.arrived is not None:
+            self._begin(member)
+
+    def stop(self, trial: str) -> None:
+        for member in self._members:
+            segment = member.segment
+            if segment is None or segment.trial != trial or member.stop_asked is not None:
+                continue
+            if member.arrived is None:
+                self._lose(member, "interrupted", "it was stopped before a worker was ready")
+                continue
+            member.stop_asked = time.monotonic()
+            member.handle.stop.remote(segment.trial, segment.attempt)
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        """Raises BackendError where no worker can be had any more."""
+        deadline = time.monotonic() + timeout_s
+        while not self._closed:
+            self._listen(min(SLICE_S, max(0.0, deadline - time.monotonic())))
+            if self._unsaid or time.monotonic() >= deadline:
+                break
+        said, self._unsaid = self._unsaid, []
+        return said
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        members, self._members = self._members, []
+        self._unsaid.clear()
+        self._cluster.close([member.handle for member in members])
+
+    # --- at the start --------------------------------------------------------------------------
+
+    def _manned(self, slots: int | None, gpus: float | None, cpus: float) -> Environment:
+        """Prove the nodes, start the workers, prepare the data, and wait for all three."""
+        cluster, configs = self._cluster, self._pool.configs
+        if gpus is None:
+            wanted = any(config.device != "cpu" for config in configs)
+            gpus = 1.0 if wanted and cluster.has_gpus else 0.0
+        nodes = cluster.nodes_for(cpus, gpus)
+        room = sum(node.room(cpus, gpus) for node in nodes)
+        if cluster.own and slots is not None and slots > room:
+            raise BackendError(
+                f"{slots} slots of {gpus:g} GPUs and {cpus:g} CPUs do not fit: {cluster.told}; "
+                f"use {room} slots, or a smaller gpus_per_trial"
+            )
+        if not cluster.own:
+            cluster.prove(nodes, self._storage, worker.handshake())
+        self._options = {"num_cpus": cpus, "num_gpus": gpus}
+        self._members = [self._hired() for _ in range(slots or room)]
+        if self._train is None:
+            self._prepare_data(nodes)
+        self._await_workers()
+        told: dict[str, list[str]] = {}
+        for member in self._members:
+            for name, value in member.arrived.facts if member.arrived else ():
+                told.setdefault(name, []).append(value)
+        facts = tuple((name, ", ".join(sorted(set(values)))) for name, values in told.items())
+        ray_version = ("ray", metadata.version("ray"))
+        return Environment(slots=len(self._members), facts=(*facts, ray_version))
+
+    def _hired(self) -> _Member:
+        import ray
+
+        # Never restarted by Ray: a new process is a new attempt, and that is the driver's to say.
+        actor = ray.remote(Bench).options(
+            max_restarts=0, max_task_retries=0, max_concurrency=4, **self._options
+        )
+        handle: Any = actor.remote(str(self._storage), self._train)
+        member = _Member(handle=handle, since=time.monotonic())
+        member.arrival = handle.arrive.remote(self._pool.configs[0])
+        return member
+
+    def _prepare_data(self, nodes: Sequence[Node]) -> None:
+        """The tokens, made on the first node, then found or made on the others; all the same."""
+        self._tell("preparing the data")
+        sources = worker.sources(self._pool)
+        if self._cluster.own:
+            for data in sources:
+                try:
+                    worker.prepare_data(data)
+                except (ValueError, OSError) as error:
+                    raise BackendError(f"the data cannot be prepared: {error}") from error
+            return
+        for data in sources:
+            digests: dict[str, object] = {}
+            for some in (nodes[:1], nodes[1:]):
+                digests |= self._cluster.on_each(some, worker.prepare_data, lambda _, d=data: (d,))
+            for name, digest in digests.items():
+                if isinstance(digest, Exception):
+                    raise BackendError(
+                        f"the data {data.source!r} cannot be prepared on node {name}: {digest}"
+                    )
+            if len(set(digests.values())) > 1:
+                raise BackendError(
+                    f"the data {data.source!r} differ between nodes: "
+                    + ", ".join(f"{name} has {str(d)[:12]}" for name, d in digests.items())
+                    + "; give all nodes the same files and packages, or one shared data.cache"
+                )
+
+    def _await_workers(self) -> None:
+        """All workers, or after the patience those that came."""
+        self._tell(f"waiting for {len(self._members)} workers")
+        deadline = time.monotonic() + self._patience_s
+        while time.monotonic() < deadline:
+            if all(member.arrived is not None for member in self._members):
+                return
+            self._listen(SLICE_S)
+        late = [member for member in self._members if member.arrived is None]
+        if len(late) == len(self._members):
+            raise self._nobody()
+        for member in late:
+            self._cluster.kill(member.handle)
+        self._members = [member for member in self._members if member.arrived is not None]
+        self._tell(
+            f"going on with {len(self._members)} slots: {len(late)} workers did not come within "
+            f"{self._patience_s:.0f} s"
+        )
+
+    def _nobody(self) -> BackendError:
+        return BackendError(
+            f"no worker could be placed within {self._patience_s:.0f} s: {self._cluster.told}, "
+            "all of it taken by others or gone; free some, or add nodes, and resume"
+        )
+
+    # --- all the time --------------------------------------------------------------------------
+
+    def _listen(self, timeout_s: float) -> None:
+        """Keep the calls going, wait for an answer at most so long, and take in what came."""
+        import ray
+
+        self._tend()
+        calls = {call: member for member in self._members for call in member.calls}
+        if not calls or self._unsaid:
+            time.sleep(0.0 if self._unsaid else timeout_s)
+            return
+        ready, _ = ray.wait(list(calls), num_returns=1, timeout=timeout_s)
+        if ready:
+            ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        for call in ready:
+            if call in calls[call].calls:  # else its worker was replaced meanwhile
+                self._hear(calls[call], call)
+
+    def _tend(self) -> None:
+        """Call again, give up on what is late, and say who is waited for."""
+        now = time.monotonic()
+        for member in self._members:
+            segment = member.segment
+            if member.arrived is None:
+                self._tend_late(member, now)
+            elif member.out_of_touch is not None and now - member.out_of_touch > self._patience_s:
+                self._replace(member, f"was out of reach for {self._patience_s:.0f} s")
+            elif segment is not None and self._overdue(member, now):
+                waited = now - (member.stop_asked or now)
+                self._lose(member, "interrupted", f"it did not stop within {waited:.0f} s")
+                self._replace(member, "was killed")
+            elif member.pull is None and now >= member.retry_at:
+                stopped = segment is not None and member.stop_asked is not None
+                key = (segment.trial, segment.attempt) if segment and stopped else None
+                member.pull = member.handle.reports.remote(member.seen, PULL_WAIT_S, key)
+
+    def _tend_late(self, member: _Member, now: float) -> None:
+        waited = now - member.since
+        if now - self._told_at > TELL_EVERY_S:
+            self._told_at = now
+            late = sum(member.arrived is None for member in self._members)
+            self._tell(f"waiting for {late} workers since {waited:.0f} s: {self._cluster.told}")
+        if member.arrival is None and now >= member.retry_at:
+            member.arrival = member.handle.arrive.remote(self._pool.configs[0])
+        if member.segment is not None and waited > self._patience_s:
+            if all(other.arrived is None for other in self._members):
+                raise self._nobody()
+            reason = f"no worker could be placed within {self._patience_s:.0f} s"
+            self._lose(member, "interrupted", reason)
+
+    def _overdue(self, member: _Member, now: float) -> bool:
+        if member.stop_asked is None:
+            return False
+        return now - member.stop_asked > max(self._grace_s, 3 * member.longest_gap)
+
+    def _hear(self, member: _Member, call: Any) -> None:
+        """Take in one answer."""
+        import ray
+        from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+
+        try:
+            answer: Any = ray.get(call)
+        except ActorUnavailableError:
+            # Nobody knows: it may be dead, slow, or cut off. Every call is safe to repeat.
+            now = time.monotonic()
+            member.out_of_touch = member.out_of_touch or now
+            member.retry_at = now + RETRY_S
+            lost_begin = call == member.begun
+            member.arrival = member.pull = member.begun = None
+            if lost_begin:
+                self._begin(member)
+            return
+        except RayTaskError as error:
+            if call == member.arrival:
+                raise BackendError(f"a worker cannot train: {error.cause}") from error
+            self._replace(member, f"failed: {error.cause}")
+            return
+        except RayError as error:
+            self._replace(member, why_dead(error))
+            return
+        member.out_of_touch = None
+        if call == member.arrival:
+            member.arrival, member.arrived, self._deaths = None, answer, 0
+            if member.segment is not None:
+                self._begin(member)
+        elif call == member.begun:
+            member.begun = None
+        else:
+            member.pull = None
+            for number, report in answer:
+                if number > member.seen:
+                    member.seen = number
+                    self._take(member, report)
+
+    def _take(self, member: _Member, report: Report) -> None:
+        """Pass a report on, and note what it says of the worker."""
+        now = time.monotonic()
+        member.longest_gap = max(member.longest_gap, now - member.last_report)
+        member.last_report = now
+        if isinstance(report, PointReported):
+            member.reached = report.point.tokens
+        else:
+            member.segment = member.stop_asked = None
+        self._unsaid.append(report)
+
+    def _begin(self, member: _Member) -> None:
+        segment = member.segment
+        if segment is not None:
+            config = self._pool.train_config(segment.trial)
+            member.begun = member.handle.begin.remote(segment, config)
+
+    def _lose(self, member: _Member, cause: Cause, reason: str) -> None:
+        segment, member.segment, member.stop_asked = member.segment, None, None
+        if segment is not None:
+            self._unsaid.append(
+                AttemptLost(
+                    trial=segment.trial,
+                    attempt=segment.attempt,
+                    reached=member.reached,
+                    cause=cause,
+                    reason=reason,
+                )
+            )
+
+    def _replace(self, member: _Member, why: str) -> None:
+        """A new worker in the place of one that is dead, or is now killed."""
+        who = (
+            f"worker {member.arrived.pid} on {member.arrived.host}" if member.arrived else "worker"
+        )
+        self._lose(member, "died", f"{who} {why}")
+        self._tell(f"{who} {why}; starting another")
+        self._cluster.kill(member.handle)
+        self._deaths += member.arrived is None
+        if self._deaths >= DEATHS_ON_ARRIVAL:
+            raise BackendError(
+                f"{self._deaths} workers in a row died before they were ready; the last {why}"
+            )
+        self._members[self._members.index(member)] = self._hired()

@@ -36,7 +36,12 @@ _LONGEST_TEXT = 24
 
 
 def candidate_ids(rows: Sequence[Settings]) -> list[str]:
-    """One id a row; rows share their keys, and no two are equal."""
+    """One id a row; rows share their keys, and no two are equal.
+
+    A key that the others tell apart without it, such as the heads that go with a width, is left
+    out, the last one first.
+    """
+    rows = _telling(rows)
     keys = [key for key, _ in rows[0]]
     if not keys:
         return ["only"]
@@ -73,6 +78,19 @@ def unknown(word: str, valid: Collection[str], complaint: str) -> str:
     listed = ", ".join(list(valid)[:12])
     remedy = f"did you mean {near[0]!r}?" if near else f"valid: {listed}"
     return f"{word!r} {complaint}; {remedy}"
+
+
+def _telling(rows: Sequence[Settings]) -> Sequence[Settings]:
+    for i in reversed(range(len(rows[0]))):
+        shorter = [row[:i] + row[i + 1 :] for row in rows]
+        if shorter[0] and len({_exact(row) for row in shorter}) == len(rows):
+            rows = shorter
+    return rows
+
+
+def _exact(row: Settings) -> tuple[tuple[type, Scalar], ...]:
+    """Values with their types, since 1, 1.0 and true are equal and not the same."""
+    return tuple((type(value), value) for _, value in row)
 
 
 def _prefixes(keys: Sequence[str]) -> list[str]:

@@ -75,12 +75,17 @@ def test_zip_blocks_advance_together_and_vary_slowest() -> None:
         )
     )
     assert [candidate.id for candidate in pool] == [
-        "w32-h1-lr0.001",
-        "w32-h1-lr0.01",
-        "w64-h2-lr0.001",
-        "w64-h2-lr0.01",
-        "w96-h3-lr0.001",
-        "w96-h3-lr0.01",
+        "w32-lr0.001",
+        "w32-lr0.01",
+        "w64-lr0.001",
+        "w64-lr0.01",
+        "w96-lr0.001",
+        "w96-lr0.01",
+    ]
+    assert [key for key, _ in pool.candidates[0].settings] == [
+        "model.width",
+        "model.heads",
+        "optimizer.learning_rate",
     ]
 
 
@@ -91,7 +96,7 @@ def test_several_zip_blocks_multiply() -> None:
     ]
     pool = build_pool(spec_of({"zip": blocks}))
     assert len(pool) == 4
-    assert pool.candidates[1].id == "w32-h1-lr0.01-b2-0.99"
+    assert pool.candidates[1].id == "w32-lr0.01"
 
 
 @pytest.mark.parametrize(
@@ -247,8 +252,14 @@ def test_ids_are_unique_and_safe_paths(values: list[tuple[Scalar, Scalar]]) -> N
 
 
 def test_colliding_abbreviations_are_written_out() -> None:
-    rows = [(("a.size", i), ("b.size", -i)) for i in (1, 2)]
-    assert candidate_ids(rows) == ["a.size1-b.sizem1", "a.size2-b.sizem2"]
+    rows = [(("a.size", i), ("b.size", -j)) for i in (1, 2) for j in (1, 2)]
+    assert candidate_ids(rows)[:2] == ["a.size1-b.sizem1", "a.size1-b.sizem2"]
+
+
+def test_what_the_other_settings_tell_is_left_out_of_an_id() -> None:
+    shapes = [(64, 2), (64, 3), (96, 3)]
+    rows = [(("model.width", w), ("model.layers", n), ("model.heads", w // 32)) for w, n in shapes]
+    assert candidate_ids(rows) == ["w64-l2", "w64-l3", "w96-l3"]
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=10, unique=True))

@@ -18,6 +18,8 @@ _FEWEST_TRIALS = 8
 _LOOSE = 0.5  # relative standard error beyond which a parameter says little
 _SINGULAR = 1e-12  # least to largest root of the scaled normal matrix
 _EXCESS = 2.0  # squared residuals, in units of the row's variance, that data can tell apart
+_TREND = 0.6  # correlation of offsets with log N
+_TURNED = 0.02  # of the loss at twice the largest inputs
 _APART = 0.005  # of log loss, ten times beyond the rows
 
 
@@ -35,7 +37,6 @@ def doubts_about(
     groups: Groups,
     runs: Runs,
     scale: float,
-    offsets_sd: float | None,
     unshifted: Array | None,
 ) -> tuple[LawWarning, ...]:
     """All warnings about the best optimum, best group first.
@@ -46,8 +47,8 @@ def doubts_about(
     values, offsets = solution.values[best], solution.offsets[best]
     found = [*_bounds(problem, values), *_identification(problem, values, offsets, runs)]
     found += _starts(problem, solution, groups, scale)
-    if offsets_sd is not None and unshifted is not None:
-        found += _offsets(problem, values, offsets, runs, offsets_sd, unshifted)
+    if unshifted is not None:
+        found += _offsets(problem, values, offsets, runs, unshifted)
     if runs.trials < _FEWEST_TRIALS:
         found.append(
             LawWarning(
@@ -163,44 +164,33 @@ def _starts(
 
 
 def _offsets(
-    problem: Problem,
-    values: Array,
-    offsets: Array,
-    runs: Runs,
-    sd: float,
-    unshifted: Array,
+    problem: Problem, values: Array, offsets: Array, runs: Runs, unshifted: Array
 ) -> list[LawWarning]:
-    """Offsets that took over what the law should say (a degenerate mode of wide offsets)."""
+    """Offsets that took over what the law should say: the degenerate mode of wide offsets.
+
+    Two signs, both absent where offsets are what they are meant for: they follow the size, or
+    the law turns away from the one without them.
+    """
     found: list[LawWarning] = []
-    labels = np.unique(runs.trial)
-    sizes = np.log(np.array([float(np.mean(runs.N[runs.trial == t])) for t in labels]))
-    width = float(np.sqrt(np.mean(offsets**2)))
-    if width > 2.0 * sd:
+    sizes = np.array([float(np.mean(runs.N[runs.trial == t])) for t in np.unique(runs.trial)])
+    trend = _correlation(np.log(sizes), offsets)
+    if abs(trend) > _TREND:
         found.append(
             LawWarning(
                 kind="offsets",
-                text=f"the trials' offsets spread by {width:.3g} in log loss, more than twice"
-                f" the sd given ({sd:g}): they carry what the law should",
-            )
-        )
-    trend = _correlation(sizes, offsets)
-    if abs(trend) > 0.6 and width > 0.5 * sd:
-        found.append(
-            LawWarning(
-                kind="offsets",
-                text=f"the trials' offsets follow their size (correlation {trend:.2f}): the law"
-                " in N is not told apart from them",
+                text=f"the trials' offsets follow their size (correlation {trend:.2f}): they and"
+                " the law in N are not told apart; give a smaller offsets_sd",
             )
         )
     corner = problem.logs.max(axis=1, keepdims=True) + np.log(2.0)
     both = problem.form.loss(np.stack([values, unshifted]), corner)[:, 0]
-    apart = float(np.log(both[0] / both[1]))
-    if abs(apart) > 3.0 * sd:
+    apart = float(both[0] / both[1] - 1.0)
+    if abs(apart) > _TURNED:
         found.append(
             LawWarning(
                 kind="offsets",
-                text=f"with offsets the law says {apart:+.1%} of what it says without them at"
-                " twice the largest inputs: a degenerate mode is likely",
+                text=f"at twice the largest inputs the law differs by {apart:+.1%} from the one"
+                " without offsets: give a smaller offsets_sd",
             )
         )
     return found

@@ -183,8 +183,6 @@ def _law(posed: Posed, problem: Problem, solution: Solution, scale: float, seed:
     labels = np.unique(runs.trial)
     published = form.publish(solution.values, posed.centre)
     residual = np.log(form.loss(values[None, :], problem.logs)[0]) - np.log(runs.loss)
-    share = (runs.trial[:, None] == labels) * runs.weight[:, None]
-    of_trials = (residual @ share) / share.sum(axis=0)
     unshifted = None if problem.offsets is None else _without_offsets(problem, values)
     return LawFit(
         form=form,
@@ -195,7 +193,7 @@ def _law(posed: Posed, problem: Problem, solution: Solution, scale: float, seed:
         delta=problem.delta if problem.in_logs else None,
         scale=scale,
         rmse=float(np.sqrt(np.average(residual**2, weights=runs.weight))),
-        scatter=float(np.sqrt(np.mean(of_trials**2))),
+        scatter=_scatter(residual, runs),
         rows=len(runs),
         trials=len(labels),
         ranges=tuple(
@@ -209,7 +207,7 @@ def _law(posed: Posed, problem: Problem, solution: Solution, scale: float, seed:
             )
             for leader, members in groups
         ),
-        warnings=doubts_about(problem, solution, groups, runs, scale, posed.offsets_sd, unshifted),
+        warnings=doubts_about(problem, solution, groups, runs, scale, unshifted),
         starts=len(solution.objective),
         seed=seed,
         priors=posed.priors,
@@ -219,6 +217,14 @@ def _law(posed: Posed, problem: Problem, solution: Solution, scale: float, seed:
         else (),
         phases=runs.phases,
     )
+
+
+def _scatter(residual: Array, runs: Runs) -> float:
+    """Root mean square over trials of the weighted mean residual of a trial."""
+    _, place = np.unique(runs.trial, return_inverse=True)
+    sums = np.bincount(place, weights=residual * runs.weight)
+    means = sums / np.bincount(place, weights=runs.weight)
+    return math.sqrt(float(np.sum(means * means)) / len(means))
 
 
 def _floats(values: Array) -> tuple[float, ...]:

@@ -6,7 +6,10 @@ batched product and one batched solve an iteration. Three choices:
 - Variable projection: only parameters that enter non-linearly are damped in full. Eliminating
   the others from the joint normal equations gives Kaufman's projected step (Kaufman 1975, BIT
   15:49), so a start walks in the few exponents and the linear parameters follow.
-- Huber by iterated weights (Holland and Welsch 1977): each step minimises a majoriser.
+- Huber by iterated weights (Holland and Welsch 1977): a cautious step minimises a majoriser and
+  always descends, but slowly where many rows lie beyond the knee. A bold step gives such rows
+  a tenth of that curvature (they have none in truth); a start that a bold step does not help
+  takes a cautious one next.
 - Bounds by an active set: a parameter at its bound whose gradient points outwards rests.
 
 Trial offsets, where asked for, are one shift of log loss a trial, shrunk towards zero under a
@@ -26,6 +29,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _LINEAR_DAMPING = 1e-3  # share of the damping that parameters entering linearly feel
+_BOLD = 0.1  # curvature of rows beyond the knee in a bold step, of that in a cautious one
 _RIDGE = 1e-12  # on the unit diagonal of the scaled normal equations
 _LARGEST_BLOCK = 4_000_000  # numbers in one Jacobian; larger batches are solved in parts
 
@@ -168,12 +172,20 @@ def stand(problem: Problem, values: Array, offsets: Array) -> Place:
     return Place(values, offsets, residual, gradient, objective)
 
 
-def _normal(problem: Problem, at: Place) -> tuple[Array, Array]:
+def _curved(weight: Array, bold: Flags | None) -> Array:
+    """Huber weights as curvature: where a start is bold, those beyond the knee count a tenth."""
+    if bold is None or not bold.any():
+        return weight
+    return np.where(bold[:, None] & (weight < 1.0), _BOLD * weight, weight)
+
+
+def _normal(problem: Problem, at: Place, bold: Flags | None) -> tuple[Array, Array]:
     """Normal matrix (S, P, P) and slope (S, P) of the parameters, priors included."""
-    weight = problem.weight * huber_weight(at.residual, problem.delta)
-    weighted = at.gradient * weight[:, None, :]
+    huber_weights = huber_weight(at.residual, problem.delta)
+    pull = problem.weight * huber_weights * at.residual
+    weighted = at.gradient * (problem.weight * _curved(huber_weights, bold))[:, None, :]
     matrix = np.matmul(weighted, at.gradient.swapaxes(1, 2))
-    slope = np.matmul(weighted, at.residual[:, :, None])[:, :, 0]
+    slope = np.matmul(at.gradient, pull[:, :, None])[:, :, 0]
     precision = problem.prior_root**2
     diagonal = _indices(len(precision))
     matrix[:, diagonal, diagonal] += precision
@@ -181,13 +193,13 @@ def _normal(problem: Problem, at: Place) -> tuple[Array, Array]:
     return matrix, slope
 
 
-def reduced(problem: Problem, at: Place) -> Reduced:
+def reduced(problem: Problem, at: Place, bold: Flags | None = None) -> Reduced:
     """Normal equations of the parameters with the offsets eliminated (Schur complement)."""
-    matrix, slope = _normal(problem, at)
+    matrix, slope = _normal(problem, at, bold)
     if problem.offsets is None:
         none = np.zeros((len(slope), 0))
         return Reduced(matrix, slope, none, none, np.zeros((*slope.shape, 0)))
-    curvature, pull, coupling = _offset_block(problem, problem.offsets, at)
+    curvature, pull, coupling = _offset_block(problem, problem.offsets, at, bold)
     scaled = coupling / curvature[:, None, :]
     matrix = matrix - np.matmul(scaled, coupling.swapaxes(1, 2))
     slope = slope - np.matmul(scaled, pull[:, :, None])[:, :, 0]
@@ -200,19 +212,26 @@ def resting(problem: Problem, values: Array, slope: Array) -> Flags:
     return (low & (slope > 0)) | (high & (slope < 0))
 
 
-def _offset_block(problem: Problem, offsets: Offsets, at: Place) -> tuple[Array, Array, Array]:
+def _offset_block(
+    problem: Problem, offsets: Offsets, at: Place, bold: Flags | None
+) -> tuple[Array, Array, Array]:
     """The offsets' curvature (S, T), slope (S, T) and coupling to the parameters (S, P, T)."""
-    weight = problem.weight * huber_weight(at.residual, problem.delta)
-    shrink = offsets.precision * offsets.count * huber_weight(at.offsets, offsets.knee)
-    curvature = weight @ offsets.member + shrink
-    slope = (weight * at.residual) @ offsets.member + shrink * at.offsets
+    of_rows = huber_weight(at.residual, problem.delta)
+    of_offsets = huber_weight(at.offsets, offsets.knee)
+    precision = offsets.precision * offsets.count
+    slope = (problem.weight * of_rows * at.residual) @ offsets.member
+    slope = slope + precision * of_offsets * at.offsets
+    weight = problem.weight * _curved(of_rows, bold)
+    curvature = weight @ offsets.member + precision * _curved(of_offsets, bold)
     coupling = np.matmul(at.gradient * weight[:, None, :], offsets.member)
     return np.where(curvature > 0, curvature, 1.0), slope, coupling
 
 
-def _step(problem: Problem, at: Place, damping: Array, share: Array) -> tuple[Array, Array]:
+def _step(
+    problem: Problem, at: Place, damping: Array, share: Array, bold: Flags
+) -> tuple[Array, Array]:
     """The damped step of the parameters and of the offsets from where the starts stand."""
-    normal = reduced(problem, at)
+    normal = reduced(problem, at, bold)
     matrix, slope = normal.matrix, normal.slope
     diagonal = _indices(slope.shape[1])
     size = np.maximum(matrix[:, diagonal, diagonal], 0.0)
@@ -272,17 +291,21 @@ def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations
     place, here = place.rows_of(ids), problem.rows_of(ids)
     damping, calm = np.full(len(ids), 1e-2), np.zeros(len(ids), dtype=np.int64)
     nothing = 1e-26 * float(np.max(np.sum(problem.weight, axis=1)))
+    bold = np.ones(len(ids), dtype=np.bool_)
     iteration = 0
     while len(ids) and iteration < most_iterations:
         iteration += 1
-        move, shift = _step(here, place, damping, share)
+        move, shift = _step(here, place, damping, share, bold)
         trial = stand(here, place.values + move, place.offsets + shift)
         gain: Array = place.objective - trial.objective
         better = gain > 0
         small: Flags = np.less_equal(np.abs(gain), tolerance * place.objective + nothing)
         calm = np.where(small & (damping <= 1.0), calm + 1, np.where(better, 0, calm))
         place.put(better, trial)
-        damping = np.where(better, np.maximum(damping * 0.2, 1e-9), damping * 5.0)
+        damping = np.where(
+            better, np.maximum(damping * 0.2, 1e-9), damping * np.where(bold, 1.0, 5.0)
+        )
+        bold = better
         rests = (calm >= 2) | (damping > 1e8)
         if rests.any():
             done = ids[rests]
@@ -290,7 +313,7 @@ def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations
             objective[done], converged[done] = place.objective[rests], True
             on = np.flatnonzero(~rests)
             ids, place, here = ids[on], place.rows_of(on), here.rows_of(on)
-            damping, calm = damping[on], calm[on]
+            damping, calm, bold = damping[on], calm[on], bold[on]
     values[ids], offsets[ids], objective[ids] = place.values, place.offsets, place.objective
     return Solution(
         values=values,

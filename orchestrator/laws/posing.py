@@ -49,8 +49,8 @@ class Posed:
     ) -> Problem:
         """The problem for rows whose residuals have this sd.
 
-        weight (S, R) and count (S, T): rows' weights and trials' counts by start, where they
-        are not those of the rows themselves.
+        weight (S, R) and count (S, T): rows' weights and trials' counts by start (by draw of a
+        bootstrap), where they are not those of the rows themselves.
         """
         names = [parameter.name for parameter in self.form.parameters]
         root, mean = np.zeros(len(names)), np.zeros(len(names))

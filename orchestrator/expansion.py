@@ -191,15 +191,14 @@ def build(
         path = tuple(error.key.split("."))
         _add_finding(places, choice, Finding(path=path, message=error.message))
         return None
-    understood = dict(_leaves(config.model_dump(), ""))
-    values = {**stated, **understood, **_computed(config)}
-    if _excluded([c for c in conditions if c not in early], values, places):
-        return None
-    settings = {
-        key: _setting(understood[key]) if key in understood else cast("Scalar", plain(value))
-        for key, _, value in choice
-    }
-    return Built(config=config, settings=settings)
+    late = [c for c in conditions if c not in early]
+    if late:
+        understood = dict(_leaves(config.model_dump(), ""))
+        if _excluded(late, {**stated, **understood, **_computed(config)}, places):
+            return None
+    return Built(
+        config=config, settings={key: _understood(config, key, v) for key, _, v in choice}
+    )
 
 
 def _computed(config: TrainConfig) -> dict[str, object]:
@@ -207,7 +206,13 @@ def _computed(config: TrainConfig) -> dict[str, object]:
     return {"params": cost.params, "flops": cost.flops(config.floor_tokens(config.horizon))}
 
 
-def _setting(value: object) -> Scalar:
+def _understood(config: TrainConfig, key: str, written: Scalar) -> Scalar:
+    """A setting as the trainers took it; as it was written where they know nothing of it."""
+    if key == PER_PARAM:
+        return cast("Scalar", plain(written))
+    value: object = config
+    for word in key.split("."):
+        value = getattr(value, word)
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 

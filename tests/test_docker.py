@@ -142,10 +142,21 @@ def test_every_variable_is_in_the_example(compose: dict[str, Any]) -> None:
 
 def test_sweeps_lie_under_one_path_on_every_node(compose: dict[str, Any]) -> None:
     storages = [compose["services"][name]["volumes"] for name in RAY_SERVICES]
-    assert storages == [["${FRONTRUNNER_STORAGE:-sweeps}:/sweeps"]] * 2
-    assert {"sweeps", "mlflow"} == compose["volumes"].keys()
+    assert storages == [["${FRONTRUNNER_STORAGE:-shared}:/shared"]] * 2
+    assert {"shared", "mlflow"} == compose["volumes"].keys()
     # A named volume takes its owner from the image's folder: without it, user 1000 cannot write.
-    assert "install -d -o frontrunner -g frontrunner /sweeps /mlflow" in dockerfile()
+    assert (
+        "install -d -o frontrunner -g frontrunner /shared /shared/sweeps /mlflow" in dockerfile()
+    )
+
+
+def test_the_cluster_config_fits_this_cluster(compose: dict[str, Any]) -> None:
+    spec = YAML(typ="safe", pure=True).load(ROOT / "configs" / "gpu-cluster.yaml")
+    assert spec["resources"]["address"] == "auto"
+    assert spec["storage"].startswith("/shared/")
+    assert spec["trial"]["data"]["source"].startswith("/shared/")
+    variable = spec["tracking"]["uri"].removeprefix("env:")
+    assert compose["services"]["head"]["environment"][variable] == "http://mlflow:5000"
 
 
 def test_the_worker_has_the_gpus_and_the_head_none(compose: dict[str, Any]) -> None:

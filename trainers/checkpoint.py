@@ -104,7 +104,9 @@ def read_position(path: Path) -> Position:
         try:
             actual = _digest(path / name)
         except OSError as error:
-            raise CheckpointError(f"{path / name} cannot be read ({error.strerror}); {_ADVICE}") from error
+            raise CheckpointError(
+                f"{path / name} cannot be read ({error.strerror}); {_ADVICE}"
+            ) from error
         if actual != state["sha256"][name]:
             raise CheckpointError(f"{path / name} does not match its SHA-256; {_ADVICE}")
     annealing = state["annealing"]
@@ -187,7 +189,9 @@ def _state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path / _STATE} is no JSON ({error}); {_ADVICE}") from error
     version = state.get("version") if isinstance(state, dict) else None
     if version != VERSION:
-        raise CheckpointError(f"{path} has format {version}, this release reads {VERSION}; {_ADVICE}")
+        raise CheckpointError(
+            f"{path} has format {version}, this release reads {VERSION}; {_ADVICE}"
+        )
     return state
 
 

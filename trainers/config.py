@@ -1,9 +1,10 @@
 """What a training run is: frozen values, checked against each other when they are made.
 
 Touches nothing and imports no torch, so that a plan can be priced before torch is loaded.
-Token counts are tokens seen by the optimizer; one step sees `batch_tokens` of them. Defaults follow
-the small-model practice of OLMo-core and nanochat: AdamW with beta2 0.99 below half a million
-tokens a batch, weight decay 0.1 on matrices alone, clipping at 1, a constant rate after warm-up.
+Token counts are tokens seen by the optimizer; one step sees `batch_tokens` of them. Defaults
+follow the small-model practice of OLMo-core and nanochat: AdamW with beta2 0.99 below half a
+million tokens a batch, weight decay 0.1 on matrices alone, clipping at 1, a constant rate after
+warm-up.
 """
 
 from __future__ import annotations
@@ -182,7 +183,9 @@ class TrainConfig(_Frozen):
 
     def recipe(self) -> dict[str, Any]:
         """What decides the losses: all but where and how often things are computed and kept."""
-        recipe = self.model_dump(mode="json", exclude={"checkpoint", "evaluation", "device", "threads"})
+        recipe = self.model_dump(
+            mode="json", exclude={"checkpoint", "evaluation", "device", "threads"}
+        )
         del recipe["data"]["cache"], recipe["data"]["max_epochs"]
         return recipe
 

@@ -158,7 +158,9 @@ def _read(folder: Path) -> Corpus:
             if size != manifest[key] * TOKEN_DTYPE.itemsize:
                 raise DataError(f"{folder / name} has {size} bytes, not what its manifest says")
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"the corpus in {folder} is damaged ({error}); delete that folder") from error
+        raise DataError(
+            f"the corpus in {folder} is damaged ({error}); delete that folder"
+        ) from error
     return Corpus(
         folder=folder,
         train_tokens=manifest["train_tokens"],

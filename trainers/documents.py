@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -23,7 +23,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from trainers.findings import problems_of
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 256_000
 MAX_VALUES = 100_000
 MAX_DEPTH = 40
 
@@ -32,7 +32,7 @@ KeyPath = tuple[Key, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
-_BOOLS = {word: word.lower() == "true" for word in ("true True TRUE false False FALSE").split()}
+_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -208,7 +208,7 @@ class _Reader:
 
     def read(self, node: Node, path: KeyPath, *, key: Node | None = None) -> object:
         own, at_key = self._place(node), self._place(key or node)
-        block = not isinstance(node, ScalarNode) and not node.flow_style
+        block = isinstance(node, (MappingNode, SequenceNode)) and not node.flow_style
         self.spots[path] = _Spot(at_key, at_key if block else own)
         self.values += 1
         if self.values > MAX_VALUES:
@@ -314,17 +314,15 @@ def _assign(data: dict[str, object], spots: dict[KeyPath, _Spot], assignment: st
         raise _Refused(reader.problems[0])
     spots.update(reader.spots)
     spots.setdefault(path, _Spot(place, place))
-    holder[path[-1]] = value  # type: ignore[index]
+    holder[path[-1]] = value
 
 
-def _holder(
-    data: dict[str, object], words: list[str], place: str
-) -> tuple[KeyPath, dict[str, object] | list[object]]:
-    """The container that the last word is a key of, made on the way where it is missing."""
+def _holder(data: dict[str, object], words: list[str], place: str) -> tuple[KeyPath, Any]:
+    """The mapping or list that the last word is a key of, made on the way where it is missing."""
     path: list[Key] = []
-    holder: object = data
+    holder: Any = data
     for depth, word in enumerate(words):
-        key: Key = word
+        key: Any = word
         if isinstance(holder, list):
             if not word.isdecimal() or int(word) >= len(holder):
                 message = f"{word!r} is no index of a list of {len(holder)} (they start at 0)"

@@ -43,6 +43,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: object) ->
     """Every distinct finding, in the order of pydantic; branches of one union become one."""
     merged: dict[KeyPath, Finding] = {}
     for raw in error.errors(include_url=False):
+        if raw["type"] == "default_factory_not_called":
+            continue  # the field that the default depends on has a finding of its own
         found = _finding(typing.cast("Mapping[str, Any]", raw), model, data)
         before = merged.get(found.path)
         if before is None:
@@ -117,14 +119,16 @@ def _path_in(data: object, loc: Sequence[str | int]) -> KeyPath:
     """The part of a pydantic location that are keys of the data; names of branches fall away."""
     path: list[str | int] = []
     for step in loc:
-        if isinstance(data, Mapping) and step in data:
-            data = data[step]
-        elif isinstance(data, list) and isinstance(step, int) and 0 <= step < len(data):
-            data = data[step]
-        else:
-            continue
-        path.append(step)
+        if _holds(data, step):
+            data = typing.cast("Any", data)[step]
+            path.append(step)
     return tuple(path)
+
+
+def _holds(data: object, step: str | int) -> bool:
+    if isinstance(data, list):
+        return isinstance(step, int) and 0 <= step < len(data)
+    return isinstance(data, Mapping) and step in data
 
 
 def _fields_at(model: type[BaseModel], path: KeyPath, data: object) -> set[str]:
@@ -132,7 +136,7 @@ def _fields_at(model: type[BaseModel], path: KeyPath, data: object) -> set[str]:
     kinds: list[object] = [model]
     for step in path:
         kinds = [inner for kind in _models(kinds, data) for inner in _inner(kind, step)]
-        data = data[step] if isinstance(data, (Mapping, list)) else None  # type: ignore[index]
+        data = typing.cast("Any", data)[step] if _holds(data, step) else None
     names: set[str] = set()
     for kind in _models(kinds, data):
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -47,7 +47,8 @@ class Report:
 
     `loss` is held-out nats per token; `train_loss` the mean since the report before;
     `learning_rate` and `grad_norm` are of the last step (both NaN where a call had none to do);
-    `elapsed_s` counts from the first step of this call; `flops` follow the exact convention of `trainers.flops`.
+    `elapsed_s` counts from the first step of this call; `flops` follow the exact convention of
+    `trainers.flops`.
     """
 
     tokens: int
@@ -105,7 +106,7 @@ class Learner:
     def __init__(self, config: TrainConfig, device: Device) -> None:
         self.device = device
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.model: nn.Module = build_model(config.model, self.generator).to(device.device)
+        self.model: nn.Module = build_model(config.model, self.generator, device.device)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self._parameters: list[Tensor] = list(self.model.parameters())
         self._clip = config.optimizer.clip
@@ -253,9 +254,7 @@ def to_device(windows: Windows, device: Device) -> Tensor:
 
 
 def _start(config: TrainConfig) -> Position:
-    return Position(
-        tokens=0, recipe=config.recipe(), segment_end=False, best_loss=None, rising=0
-    )
+    return Position(tokens=0, recipe=config.recipe(), segment_end=False, best_loss=None, rising=0)
 
 
 def _schedule(
@@ -263,7 +262,9 @@ def _schedule(
 ) -> Schedule:
     """The schedule of this call, once it is sure that the call makes sense."""
     if target < 1:
-        raise SegmentError(f"until is less than one step of {config.batch_tokens} tokens; raise it")
+        raise SegmentError(
+            f"until is less than one step of {config.batch_tokens} tokens; raise it"
+        )
     if position.tokens > target:
         raise CheckpointError(f"{resume} stands at {position.tokens} tokens, past {target}")
     _check_recipe(config, position, resume)

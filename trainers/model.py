@@ -31,7 +31,12 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, bias=False)
         self.head = nn.Linear(config.width, config.padded_vocab, bias=False)
-        if config.tied:
+        self.tied = config.tied
+        self.tie()
+
+    def tie(self) -> None:
+        """Make the head and the embedding one parameter again, which a move to meta undoes."""
+        if self.tied:
             self.head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -88,13 +93,13 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True).bfloat16()
 
 
-def build_model(config: ModelConfig, generator: torch.Generator) -> GPT:
-    """A model on the CPU, initialised from `generator` alone: the same on every machine."""
+def build_model(
+    config: ModelConfig, generator: torch.Generator, device: torch.device | None = None
+) -> GPT:
+    """A model on `device`, initialised on the CPU from `generator` alone: the same anywhere."""
     with torch.device("meta"):
         model = GPT(config)
-    model.to_empty(device="cpu")
-    if config.tied:
-        model.head.weight = model.embedding.weight
+    model.to_empty(device="cpu").tie()
     residual_std = INIT_STD / math.sqrt(2 * config.layers)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -103,6 +108,7 @@ def build_model(config: ModelConfig, generator: torch.Generator) -> GPT:
             else:
                 std = residual_std if name.endswith(("out.weight", "down.weight")) else INIT_STD
                 parameter.normal_(0.0, std, generator=generator)
+    model.to(device).tie()
     return model
 
 

@@ -44,7 +44,9 @@ _LARGEST_COUNT = 10**30
 def _rational(value: object) -> Rational:
     """The exact value of a number or of its written form; ValueError otherwise."""
     if isinstance(value, bool):
-        raise ValueError(f"{value!r} is a truth value, not a number; write one such as {_EXAMPLES}")
+        raise ValueError(
+            f"{value!r} is a truth value, not a number; write one such as {_EXAMPLES}"
+        )
     if isinstance(value, int):
         return Rational(value)
     if isinstance(value, float):
@@ -100,7 +102,9 @@ def parse_fraction(value: object) -> float:
     """A share from 0 to 1, written `5%`, `1/3` or `0.05`. Raises ValueError."""
     number = _rational(value)
     if not 0 <= number <= 1:
-        raise ValueError(f"{value!r} is not between 0 and 1; write a share such as 5%, 1/3 or 0.05")
+        raise ValueError(
+            f"{value!r} is not between 0 and 1; write a share such as 5%, 1/3 or 0.05"
+        )
     return float(number)
 
 

@@ -180,20 +180,24 @@ def _folder_name(source: str) -> str:
 
 
 def _read_local(paths: list[Path], kind: str, field: str) -> Iterator[bytes]:
-    """Documents through `datasets`, streamed, so that nothing is copied to its own cache."""
-    import datasets
-
     files = [str(path) for path in paths]
-    options: dict[str, Any] = {"sample_by": "document"} if kind == "text" else {}
-    builder = {"text": "text", "jsonl": "json", "parquet": "parquet"}[kind]
     column = "text" if kind == "text" else field
+    for row in _rows(files, kind):
+        yield _text_of(row, column, files)
+
+
+def _rows(files: list[str], kind: str) -> Iterator[Mapping[str, Any]]:
+    """Rows through `datasets`, streamed, so that nothing is copied to its own cache."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+
+    builder = {"text": "text", "jsonl": "json", "parquet": "parquet"}[kind]
+    options: dict[str, Any] = {"sample_by": "document"} if kind == "text" else {}
     try:
-        rows = datasets.load_dataset(
+        yield from load_dataset(
             builder, data_files=files, split="train", streaming=True, **options
         )
-        for row in rows:
-            yield _text_of(row, column, files)
-    except (OSError, datasets.exceptions.DatasetGenerationError) as error:
+    except (OSError, ValueError, DatasetGenerationError, DatasetNotFoundError) as error:
         raise DataError(f"cannot read {', '.join(files)} as {kind} ({error})") from error
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from trainers.config import TrainConfig
 
-WORDS = "the law of loss and compute says that a small model learns less from more text".split()
+WORDS = ("the", "law", "of", "loss", "and", "compute", "says", "that", "a", "small", "model")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The loop: segments add up bit for bit, ends are where they were asked for, divergence is told."""
+"""The loop: segments add up bit for bit, ends are where asked for, divergence is told."""
 
 from __future__ import annotations
 
@@ -204,11 +204,11 @@ def test_evaluation_and_training_touch_no_global_random_state(
 
     import numpy as np
 
-    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes())  # type: ignore[index, union-attr]  # noqa: NPY002
+    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes())  # type: ignore[index, union-attr]
     run(make_config(), tmp_path)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
-    assert before[2] == np.random.get_state()[1].tobytes()  # type: ignore[index, union-attr]  # noqa: NPY002
+    assert before[2] == np.random.get_state()[1].tobytes()  # type: ignore[index, union-attr]
 
 
 def test_evaluation_does_not_change_training(make_config: Make, tmp_path: Path) -> None:

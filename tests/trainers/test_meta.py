@@ -1,0 +1,72 @@
+"""The inner loop on torch's meta device: no misplaced tensor, nothing read back.
+
+Meta tensors have no values, so any hidden `.item()` raises; a dispatch mode refuses operations
+that mix devices. This is how code that runs on CUDA is checked where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from trainers.config import TrainConfig
+from trainers.corpus import prepare
+from trainers.device import Device
+from trainers.evaluate import held_out_loss
+from trainers.loop import Position, _Run  # pyright: ignore[reportPrivateUsage]
+from trainers.schedule import Schedule
+
+META = Device(device=torch.device("meta"), precision="fp32", threads=1)
+# Optimizers without fused kernels count their steps in CPU scalars.
+MOVES = {"aten._to_copy.default", "aten.copy_.default"}
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operations over tensors of several devices, but for scalars and explicit moves."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        leaves = tree_leaves((args, kwargs or {}))
+        devices = {
+            leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.ndim
+        }
+        if len(devices) > 1 and str(func) not in MOVES:
+            raise RuntimeError(f"{func} mixes {sorted(devices)}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> _Run:
+    config = make_config()
+    start = Position(tokens=0, recipe=config.recipe(), segment_end=False, best_loss=None, rising=0)
+    return _Run(config, Schedule(config), META, prepare(config.data), tmp_path, start)
+
+
+def test_steps_between_two_reads(run: _Run) -> None:
+    with OneDevice():
+        train_loss, norm = run._train_to(5 * 64)  # pyright: ignore[reportPrivateUsage]
+    assert (train_loss.device.type, norm.device.type) == ("meta", "meta")
+
+
+def test_evaluation(run: _Run) -> None:
+    with OneDevice():
+        loss = held_out_loss(run.learner.model, run.held_out, META)
+    assert loss.device.type == "meta"
+
+
+def test_a_hidden_read_would_be_seen(run: _Run) -> None:
+    train_loss, norm = run._train_to(64)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        run._read(train_loss, norm)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_misplaced_tensor_would_be_seen() -> None:
+    with OneDevice(), pytest.raises(RuntimeError, match=r"mixes \['cpu', 'meta'\]"):
+        torch.ones(2) + torch.ones(2, device="meta")

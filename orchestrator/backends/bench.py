@@ -99,7 +99,6 @@ class Bench:
             return [(number, report) for number, report in self._unread if number > after]
 
     def _work(self, segment: Started, config: TrainConfig, stop: threading.Event) -> None:
-        ended = False
         try:
             for report in worker.run_segment(
                 segment,
@@ -108,19 +107,17 @@ class Bench:
                 stop=stop.is_set,
                 train=self._train,
             ):
-                ended = not isinstance(report, PointReported)
                 self._say(report)
-        finally:
-            if not ended:  # SystemExit and its kind, which no segment turns into an event
-                self._say(
-                    AttemptLost(
-                        trial=segment.trial,
-                        attempt=segment.attempt,
-                        reached=segment.resume_from.tokens if segment.resume_from else 0,
-                        cause="error",
-                        reason="the training thread was told to exit",
-                    )
+        except BaseException as error:  # SystemExit and its kind, which no segment makes an event
+            self._say(
+                AttemptLost(
+                    trial=segment.trial,
+                    attempt=segment.attempt,
+                    reached=segment.resume_from.tokens if segment.resume_from else 0,
+                    cause="error",
+                    reason=worker.reason_of(error),
                 )
+            )
 
     def _say(self, report: Report) -> None:
         """Lay a report out for the driver; after a checkpoint, wait until it was taken."""

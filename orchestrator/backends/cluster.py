@@ -245,7 +245,7 @@ def _connect(address: str) -> None:
     import ray
     from ray.exceptions import RayError
 
-    _check_address(address)
+    check_address(address)
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, RayError) as error:
@@ -256,7 +256,7 @@ def _connect(address: str) -> None:
         ) from error
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Refuse at once what Ray would refuse after half a minute, or not understand."""
     if "://" in address:
         raise BackendError(

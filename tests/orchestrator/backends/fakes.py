@@ -62,6 +62,7 @@ def fake_train(
     """A point a step, a checkpoint every second one and at the end."""
     start = 0 if resume is None else json.loads((resume / "state.json").read_text())["tokens"]
     (folder / "pid").write_text(str(os.getpid()))
+    (folder / "gpus").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
     behaviour = config.optimizer.learning_rate
     for number, tokens in enumerate(range(start + STEP, until + 1, STEP), start=1):
         if behaviour in (SLOW, DIES_ONCE):

@@ -13,13 +13,14 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
+from typing import Any
 
 NODE = {"num_cpus": 4, "num_gpus": 2, "object_store_memory": 100 * 2**20}
 
 
 @functools.cache
-def joined() -> None:
-    """Start the cluster and join it, unless that was done; it ends with the process."""
+def joined() -> Any:
+    """The ray.cluster_utils.Cluster: joined at the first call, ended with the process."""
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
@@ -35,3 +36,4 @@ def joined() -> None:
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     atexit.register(cluster.shutdown)
     atexit.register(ray.shutdown)
+    return cluster

@@ -1,0 +1,99 @@
+"""The worker that lives on: calls may be repeated, and nothing is written ahead of the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.backends.base import Report
+from orchestrator.backends.bench import Bench
+from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
+from tests.orchestrator.backends.fakes import STEP, fake_train, pool
+
+CONFIG = pool().train_config("good")
+
+
+def segment(attempt: int = 1, steps: int = 6) -> Started:
+    return Started(trial="good", attempt=attempt, until=steps * STEP)
+
+
+def read(bench: Bench, after: int = 0) -> list[Report]:
+    """Everything until the segment's end, acknowledged as it comes."""
+    heard: list[Report] = []
+    while not heard or isinstance(heard[-1], PointReported):
+        for number, report in bench.reports(after, 10.0):
+            after = number
+            heard.append(report)
+    return heard
+
+
+def test_a_segment_is_read_to_its_end(tmp_path: Path) -> None:
+    bench = Bench(str(tmp_path), fake_train)
+    assert dict(bench.arrive(CONFIG).facts)["torch"]
+    bench.begin(segment(), CONFIG)
+    *points, end = read(bench)
+    assert len(points) == 6
+    assert isinstance(end, SegmentEnded)
+
+
+def test_no_checkpoint_is_written_ahead_of_an_acknowledgement(tmp_path: Path) -> None:
+    bench = Bench(str(tmp_path), fake_train)
+    bench.begin(segment(), CONFIG)
+    folder = tmp_path / "trials/good/attempt-1"
+    numbers: list[int] = []
+    while len(numbers) < 2:
+        numbers = [number for number, _ in bench.reports(0, 10.0)]
+    time.sleep(0.3)
+    assert numbers == [1, 2]
+    assert len(list(folder.glob("tokens-*"))) == 1, "the checkpoint of report 2, and no other"
+    assert [number for number, _ in bench.reports(1, 10.0)] == [2], "still not acknowledged"
+    assert len(list(folder.glob("tokens-*"))) == 1
+    read(bench, after=2)
+    assert len(list(folder.glob("tokens-*"))) == 3
+
+
+def test_calls_may_be_repeated(tmp_path: Path) -> None:
+    bench = Bench(str(tmp_path), fake_train)
+    for _ in range(3):
+        bench.begin(segment(), CONFIG)
+    first = bench.reports(0, 10.0)
+    assert bench.reports(0, 0.0)[: len(first)] == first
+    bench.stop("good", 7)
+    bench.stop("good", 1)
+    bench.stop("good", 1)
+    end = read(bench)[-1]
+    assert isinstance(end, SegmentEnded)
+    assert end.stopped
+
+
+def test_a_lost_call_to_stop_is_made_up_for_by_the_next_pull(tmp_path: Path) -> None:
+    bench = Bench(str(tmp_path), fake_train)
+    bench.begin(segment(steps=40), CONFIG)
+    bench.reports(0, 10.0, ("good", 1))
+    end = read(bench)[-1]
+    assert isinstance(end, SegmentEnded)
+    assert end.tokens < 40 * STEP
+
+
+def test_a_second_segment_is_numbered_on(tmp_path: Path) -> None:
+    bench = Bench(str(tmp_path), fake_train)
+    bench.begin(segment(1), CONFIG)
+    read(bench)
+    bench.begin(segment(2), CONFIG)
+    reports = bench.reports(7, 10.0)
+    assert reports[0][0] == 8
+    assert reports[0][1].attempt == 2
+
+
+def test_an_exit_in_the_trainer_is_told(tmp_path: Path) -> None:
+    def exits(*_: Any, **__: Any) -> Iterator[Any]:
+        raise SystemExit("the library meant well")
+        yield
+
+    bench = Bench(str(tmp_path), exits)
+    bench.begin(segment(), CONFIG)
+    (report,) = read(bench)
+    assert isinstance(report, AttemptLost)
+    assert report.cause == "error"

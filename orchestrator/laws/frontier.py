@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,10 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import POWER, LawForm
 from orchestrator.laws.law import LawFit, Objective
+from orchestrator.laws.levenberg import minimise
+from orchestrator.laws.posing import posed_again
 from orchestrator.laws.runs import Array, CurveRows, Labels, Runs
+from orchestrator.laws.uncertainty import LawPosterior, posterior_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,30 +82,15 @@ def frontier(
         raise FitError("no frontier: no curve has a point")
     if points < 2:
         raise ValueError(f"points is {points}; a frontier needs at least 2")
-    low = min(float(curves[place].flops[0]) for place in known)
-    high = max(float(curves[place].flops[-1]) for place in known)
-    low, high = (low, high) if C_range is None else C_range
-    if not 0.0 < low < high:
-        raise FitError(f"no frontier: the compute runs from {low:.4g} to {high:.4g} FLOPs")
-    grid = np.linspace(math.log(low), math.log(high), points)
-    # exp(log(x)) may miss x by a rounding; the ends are meant exactly.
-    C = np.exp(grid)
-    C[0], C[-1] = low, high
-    grid = np.log(C)
-    losses, tokens = np.full((len(curves), points), np.inf), np.ones((len(curves), points))
-    for place in known:
-        curve = curves[place]
-        logs = np.log(curve.flops)
-        inside = (grid >= logs[0]) & (grid <= logs[-1])
-        losses[place, inside] = np.interp(grid[inside], logs, np.log(curve.loss))
-        tokens[place, inside] = np.exp(np.interp(grid[inside], logs, np.log(curve.tokens)))
+    C = _grid([curves[place] for place in known], points, C_range)
+    losses, tokens = _along(curves, C)
     owner = np.argmin(losses, axis=0)
-    across = np.arange(points)
+    across = np.arange(points, dtype=np.intp)
     lowest = losses[owner, across]
     envelope = np.minimum.accumulate(lowest)
     held = np.isfinite(envelope)
     if not held.any():
-        raise FitError(f"no frontier: no curve has a point from {low:.4g} to {high:.4g} FLOPs")
+        raise FitError(f"no frontier: no curve has a point from {C[0]:.4g} to {C[-1]:.4g} FLOPs")
     reached = held & (lowest <= envelope)
     # Where nothing new is reached, the last place that reached the loss still owns it.
     last = np.maximum.accumulate(np.where(reached, across, 0))
@@ -116,6 +104,33 @@ def frontier(
         N=sizes[owner[held]],
         D=D[held],
     )
+
+
+def _grid(curves: Sequence[CurveRows], points: int, C_range: tuple[float, float] | None) -> Array:
+    low = min(float(curve.flops[0]) for curve in curves)
+    high = max(float(curve.flops[-1]) for curve in curves)
+    low, high = (low, high) if C_range is None else C_range
+    if not 0.0 < low < high:
+        raise FitError(f"no frontier: the compute runs from {low:.4g} to {high:.4g} FLOPs")
+    C = np.exp(np.linspace(math.log(low), math.log(high), points))
+    # exp(log(x)) may miss x by a rounding; the ends are meant exactly.
+    C[0], C[-1] = low, high
+    return C
+
+
+def _along(curves: Sequence[CurveRows], C: Array) -> tuple[Array, Array]:
+    """Log loss and tokens of every curve at every C: (curves, G). Infinite loss outside."""
+    grid = np.log(C)
+    losses = np.full((len(curves), len(C)), np.inf)
+    tokens = np.ones((len(curves), len(C)))
+    for place, curve in enumerate(curves):
+        if len(curve) == 0:
+            continue
+        logs = np.log(curve.flops)
+        inside = (curve.flops[0] <= C) & (curve.flops[-1] >= C)
+        losses[place, inside] = np.interp(grid[inside], logs, np.log(curve.loss))
+        tokens[place, inside] = np.exp(np.interp(grid[inside], logs, np.log(curve.tokens)))
+    return losses, tokens
 
 
 def frontier_runs(edge: Frontier) -> Runs:
@@ -160,3 +175,51 @@ def fit_frontier(
             "no law of the frontier: one curve owns all of it; train another size, or more of it"
         )
     return fit(form, rows, objective=objective, delta=delta, seed=seed, starts=starts)
+
+
+def bootstrap_frontier(
+    law: LawFit,
+    curves: Sequence[CurveRows],
+    edge: Frontier,
+    *,
+    draws: int = 200,
+    seed: int = 0,
+) -> LawPosterior:
+    """Draws of a frontier's law: curves are drawn with replacement, and each draw has its own
+    envelope on the grid of `edge`, refitted from the law's optimum.
+
+    law: `fit_frontier` of `edge`, and edge: `frontier` of `curves`. Raises FitError where more
+    than half of the draws fail: one curve owns all, or fewer grid points than parameters are
+    left. The intervals hold for the frontier of sweeps like this one; with few sizes the
+    envelope is biased upwards, and no bootstrap shows that.
+    """
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; at least one is needed")
+    losses, _ = _along(curves, edge.C)
+    rng = np.random.default_rng(seed)
+    posed = posed_again(law, frontier_runs(edge))
+    targets, weights = np.zeros((draws, len(edge))), np.zeros((draws, len(edge)))
+    for draw in range(draws):
+        drawn = np.unique(rng.integers(len(curves), size=len(curves)))
+        lowest = losses[drawn].min(axis=0)
+        here = np.isfinite(lowest) & (lowest <= np.minimum.accumulate(lowest))
+        owners = np.unique(drawn[np.argmin(losses[drawn][:, here], axis=0)])
+        if len(owners) < 2 or int(here.sum()) <= len(law.working):
+            continue
+        targets[draw, here] = lowest[here]
+        weights[draw, here] = len(owners) / int(here.sum())
+    able = weights.any(axis=1)
+    if not able.any():
+        raise FitError(f"no uncertainty: in none of {draws} draws do two curves own the frontier")
+    problem = posed.problem(law.scale)
+    target = targets[able] if posed.in_logs else np.exp(targets[able])
+    problem = replace(
+        problem,
+        logs=np.log(edge.C)[None, :] - posed.centre[:, None],
+        target=target,
+        weight=weights[able],
+    )
+    start = np.tile(np.array(law.working), (int(able.sum()), 1))
+    solution = minimise(problem, start, tolerance=1e-8)
+    clusters = len(np.unique(edge.owner[edge.reached]))
+    return posterior_of(law, solution, asked=draws, clusters=clusters, seed=seed)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.law import LawFit, LawWarning, centred_logs
+from orchestrator.laws.law import LawFit, LawWarning
 from orchestrator.laws.runs import Array
 from orchestrator.laws.uncertainty import LawPosterior, interval_of
 
@@ -120,13 +120,9 @@ def _losses(
     law: LawFit, working: Array, log_N: Array, C: float, cost: Callable[[Array], Array]
 ) -> tuple[Array, Array]:
     """Loss and tokens where start s has the sizes log_N (S, K): both (S, K)."""
-    N = np.exp(log_N)
-    D = C / cost(N.ravel()).reshape(N.shape)
-    answer = np.empty_like(N)
-    for k in range(len(working)):
-        logs, _ = centred_logs(law.form, law.centre, N=N[k], D=D[k])
-        answer[k] = law.form.loss(working[k : k + 1], logs)[0]
-    return answer, D
+    D = C / cost(np.exp(log_N).ravel()).reshape(log_N.shape)
+    logs = np.stack([log_N, np.log(D)]) - np.array(law.centre)[:, None, None]
+    return law.form.loss(working, logs), D
 
 
 def _least(

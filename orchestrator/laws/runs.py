@@ -38,13 +38,17 @@ def _column(name: str, values: ArrayLike) -> Array:
 def levels_of(column: Array) -> Labels:
     """Number the different values of a positive column from 0, in order: (R,).
 
-    Neighbours within 1 % are one: rounding of configurations makes no second size.
+    Values within 1 % of the least of a level belong to it: rounding of configurations makes no
+    second size.
     """
-    order = np.argsort(column, kind="stable")
-    ordered = column[order]
-    level = np.zeros(len(column), dtype=np.int64)
-    level[order[1:]] = np.cumsum(ordered[1:] > 1.01 * ordered[:-1])
-    return level
+    values, place = np.unique(column, return_inverse=True)
+    level = np.zeros(len(values), dtype=np.int64)
+    least, number = 0.0, -1
+    for k, value in enumerate(values):
+        if value > 1.01 * least:
+            least, number = float(value), number + 1
+        level[k] = number
+    return level[place]
 
 
 def count_levels(column: Array) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from orchestrator.laws.levenberg import Array, Problem, huber
 
-_DRAWN = 4096
+_DRAWN = 2048
 _ROWS = 256  # rows that a start is judged on
 _SWEEPS = 30
 

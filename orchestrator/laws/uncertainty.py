@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.law import LawFit, centred_logs
-from orchestrator.laws.levenberg import minimise
+from orchestrator.laws.levenberg import Solution, minimise
 from orchestrator.laws.posing import posed_again
 from orchestrator.laws.runs import Array, Runs, levels_of
 
@@ -181,20 +181,27 @@ def bootstrap(law: LawFit, runs: Runs, *, draws: int = 200, seed: int = 0) -> La
     )
     start = np.tile(np.array(law.working), (len(drawn), 1))
     solution = minimise(problem, start, tolerance=1e-8)
+    return posterior_of(law, solution, asked=draws, clusters=trials, seed=seed)
+
+
+def posterior_of(
+    law: LawFit, solution: Solution, *, asked: int, clusters: int, seed: int
+) -> LawPosterior:
+    """The draws that converged, as a posterior. Raises FitError where more than half did not."""
     good = solution.converged & np.isfinite(solution.values).all(axis=1)
-    failed = draws - int(good.sum())
-    if failed > _MOST_FAILED * draws:
+    failed = asked - int(good.sum())
+    if failed > _MOST_FAILED * asked:
         raise FitError(
-            f"no uncertainty: {failed} of {draws} draws failed ({draws - len(drawn)} had too few"
-            " sizes); the law needs more trials"
+            f"no uncertainty: {failed} of {asked} draws failed ({asked - len(good)} of them had"
+            " too few sizes); the law needs more trials"
         )
-    spare = max(trials - len(law.working), 1)
+    spare = max(clusters - len(law.working), 1)
     return LawPosterior(
         law=law,
         draws=tuple(tuple(float(x) for x in row) for row in solution.values[good]),
-        asked=draws,
+        asked=asked,
         failed=failed,
-        widening=math.sqrt(trials / spare),
+        widening=math.sqrt(clusters / spare),
         seed=seed,
     )
 

@@ -68,7 +68,10 @@ class LawForm(Protocol):
     def parameters(self) -> tuple[Parameter, ...]: ...
 
     def loss(self, working: Array, logs: Array) -> Array:
-        """Loss of (S, P) working values at (I, R) centred logarithms: (S, R)."""
+        """Loss of (S, P) working values at (I, R) centred logarithms: (S, R).
+
+        The logarithms may differ by start: (I, S, R).
+        """
         ...
 
     def jacobian(self, working: Array, logs: Array) -> tuple[Array, Array]:

@@ -1,0 +1,161 @@
+"""The bootstrap: over trials, honest about failures, and covering at its stated level."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.fit import fit
+from orchestrator.laws.forms import CHINCHILLA
+from orchestrator.laws.runs import CurveRows, Runs, runs_from_curves
+from orchestrator.laws.uncertainty import LawPosterior, bootstrap, interval_of
+from tests.orchestrator.laws.sweeps import TRUTH, curves_of_truth, runs_of_truth, true_loss
+
+QUESTIONS = ([1e9, 3e9, 1e10], [3e10, 9e10, 3e11])
+
+
+def coverage(repeats, level, **options):
+    """Share of repeats whose interval holds the truth: E, alpha, beta, and three predictions."""
+    truth = true_loss(*(np.array(q) for q in QUESTIONS))
+    hits = []
+    for seed in range(repeats):
+        runs = runs_from_curves(curves_of_truth(seed=seed))
+        law = fit(CHINCHILLA, runs, starts=8, **options)
+        posterior = bootstrap(law, runs, seed=seed)
+        bounds = posterior.parameter_intervals(level)
+        low, high = posterior.interval(*QUESTIONS, level)
+        hits.append(
+            [bounds[k][0] <= TRUTH[k] <= bounds[k][1] for k in ("E", "alpha", "beta")]
+            + list((low <= truth) & (truth <= high))
+        )
+    return np.mean(hits, axis=0)
+
+
+def test_intervals_cover_roughly():
+    """A small net for gross errors: 20 repeats tell 0.9 from 0.6, not from 0.8."""
+    assert (coverage(20, 0.9) >= 0.7).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("options", [{}, {"offsets_sd": 0.01}], ids=["plain", "offsets"])
+def test_ninety_percent_intervals_cover_between_80_and_97(options):
+    """Mean over parameters and predictions; each alone within the noise of 250 repeats."""
+    shares = coverage(250, 0.9, **options)
+    assert 0.80 <= shares.mean() <= 0.97, shares
+    assert (shares >= 0.80).all(), shares
+
+
+def test_a_level_means_less_and_more():
+    runs = runs_from_curves(curves_of_truth())
+    posterior = bootstrap(fit(CHINCHILLA, runs), runs)
+    narrow, wide = posterior.interval(3e9, 6e10, 0.8), posterior.interval(3e9, 6e10, 0.9)
+    assert wide[0] < narrow[0] < posterior.law.predict(3e9, 6e10) < narrow[1] < wide[1]
+    with pytest.raises(ValueError, match="level is 90"):
+        posterior.interval(3e9, 6e10, 90)
+
+
+def test_more_points_of_the_same_trials_do_not_make_it_surer():
+    """The unit is the trial: four times the points leave the interval as wide."""
+    widths = []
+    for points in (20, 80):
+        curves = curves_of_truth(points=points, trial_sd=0.02, row_sd=0.0, seed=3)
+        runs = runs_from_curves(curves)
+        low, high = bootstrap(fit(CHINCHILLA, runs), runs).interval(3e9, 6e10, 0.9)
+        widths.append(float(high - low))
+    assert widths[1] == pytest.approx(widths[0], rel=0.25)
+
+
+def test_points_of_a_trial_stay_together():
+    """A trial whose rows were split into four labels gives a narrower, wrong interval."""
+    curves = curves_of_truth(trial_sd=0.02, row_sd=0.0, seed=3)
+    split = [
+        CurveRows(N=c.N, tokens=c.tokens[k::4], flops=c.flops[k::4], loss=c.loss[k::4])
+        for c in curves
+        for k in range(4)
+    ]
+    widths = []
+    for rows in (runs_from_curves(curves), runs_from_curves(split)):
+        low, high = bootstrap(fit(CHINCHILLA, rows), rows).interval(3e9, 6e10, 0.9)
+        widths.append(float(high - low))
+    assert widths[1] < 0.7 * widths[0]
+
+
+def test_draws_are_the_refits():
+    """A draw equals the fit to the rows of the trials drawn."""
+    runs = runs_of_truth(count=40, noise=0.01)
+    law = fit(CHINCHILLA, runs)
+    posterior = bootstrap(law, runs, draws=5, seed=9)
+    counts = np.random.default_rng(9).multinomial(40, np.full(40, 1 / 40), size=5)
+    drawn = runs.take(np.repeat(np.arange(40), counts[2]))
+    again = fit(CHINCHILLA, drawn, delta=law.delta)
+    assert posterior.predictions(1e9, 1e11)[2] == pytest.approx(again.predict(1e9, 1e11), rel=1e-4)
+
+
+def test_draws_with_too_few_sizes_fail_and_are_counted():
+    curves = curves_of_truth(sizes=3, per_size=1, trial_sd=0.001, points=20)
+    curves += curves_of_truth(sizes=3, per_size=1, trial_sd=0.001, points=20, seed=1)
+    runs = runs_from_curves(curves)
+    posterior = bootstrap(fit(CHINCHILLA, runs), runs, draws=200, seed=0)
+    assert 0 < posterior.failed < 100
+    assert len(posterior.draws) == 200 - posterior.failed
+
+
+def test_more_than_half_failed_is_no_uncertainty():
+    """Three sizes with one trial each: only 6 of 27 draws keep all three."""
+    runs = runs_from_curves(curves_of_truth(sizes=3, per_size=1, points=20))
+    law = fit(CHINCHILLA, runs)
+    with pytest.raises(FitError, match="of 200 draws failed"):
+        bootstrap(law, runs)
+
+
+def test_two_trials_are_no_sample():
+    runs = runs_of_truth(count=40)
+    pair = Runs(
+        N=runs.N,
+        D=runs.D,
+        C=runs.C,
+        loss=runs.loss,
+        trial=np.arange(40) % 2,
+        weight=runs.weight,
+    )
+    with pytest.raises(FitError, match="come from 2 trials"):
+        bootstrap(fit(CHINCHILLA, pair), pair)
+
+
+def test_other_rows_than_those_of_the_fit_are_refused():
+    runs = runs_of_truth(count=40)
+    law = fit(CHINCHILLA, runs)
+    with pytest.raises(ValueError, match="give bootstrap the rows of the fit"):
+        bootstrap(law, runs.take(np.arange(39)))
+
+
+def test_json_round_trip_is_exact():
+    runs = runs_from_curves(curves_of_truth(sizes=5, per_size=2))
+    posterior = bootstrap(fit(CHINCHILLA, runs), runs, draws=20)
+    record = json.loads(json.dumps(posterior.to_json(), allow_nan=False))
+    assert LawPosterior.from_json(record) == posterior
+    assert set(record["intervals"]) == {"0.8", "0.9"}
+
+
+def test_widening_is_about_the_laws_own_value():
+    draws = np.exp(np.random.default_rng(0).normal(size=4001) * 0.1) * 2.0
+    low, high = interval_of(draws, np.float64(2.0), 0.9)
+    wide_low, wide_high = interval_of(draws, np.float64(2.0), 0.9, widening=2.0)
+    assert np.log(wide_low / 2.0) == pytest.approx(2 * np.log(low / 2.0))
+    assert np.log(wide_high / 2.0) == pytest.approx(2 * np.log(high / 2.0))
+    at_zero = interval_of(np.zeros(50), np.float64(0.0), 0.9, widening=1.2)
+    assert at_zero == (0.0, 0.0)
+
+
+def test_two_hundred_draws_are_quick():
+    """24 curves of 40 points: bound 10 s on one core, measured 0.02 to 0.1 s."""
+    runs = runs_from_curves(curves_of_truth())
+    law = fit(CHINCHILLA, runs)
+    before = time.process_time()
+    bootstrap(law, runs, draws=200)
+    assert time.process_time() - before < 5.0

@@ -97,6 +97,11 @@ def test_what_is_pinned_satisfies_the_ranges(project: dict[str, Any]) -> None:
         assert requirement.specifier.contains(pinned[name]), f"{line} against {pinned[name]}"
 
 
+def test_the_build_backend_is_the_pinned_one() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]
+    assert build["requires"] == [f"setuptools=={pins()['setuptools']}"]
+
+
 def test_torch_is_pinned_without_a_local_part_and_the_corpus_exactly() -> None:
     assert pins()["torch"] == "2.13.0"
     assert not [name for name, version in pins().items() if "+" in version]

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -176,9 +175,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def documents_of(corpus: Corpus) -> Iterator[bytes]:
-    """The training documents as bytes again, for looking at what a model was shown."""
-    tokens = corpus.train().astype(np.uint8).tobytes()
-    yield from tokens.split(SEPARATOR)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +47,9 @@ class Report:
     """What is known of a run after `tokens` (all its tokens, not this call's alone).
 
     `loss` is held-out nats per token; `train_loss` the mean since the report before;
-    `learning_rate` and `grad_norm` are of the last step (both NaN where a call had none to do);
-    `elapsed_s` counts from the first step of this call; `flops` follow the exact convention of
-    `trainers.flops`.
+    `learning_rate` and `grad_norm` are of the last step; `train_loss` and `grad_norm` are NaN
+    where a call had no step left to do. `elapsed_s` counts from the first step of this call;
+    `flops` follow the exact convention of `trainers.flops`.
     """
 
     tokens: int
@@ -86,10 +87,11 @@ def train(
     concerned) before the first step when the run cannot be as asked.
     """
     target = config.floor_tokens(until)
-    position = _start(config) if resume is None else checkpoint.read_position(resume)
+    position = _BEGINNING if resume is None else checkpoint.read_position(resume)
     schedule = _schedule(config, position, target, resume, anneal)
     device = choose_device(config)
     corpus = prepare(config.data)
+    _check_recipe(_recipe(config, corpus), position, resume)
     run = _Run(config, schedule, device, corpus, folder, position)
     if resume is not None:
         run.learner.load(resume)
@@ -144,6 +146,7 @@ class _Run:
         self.corpus = corpus
         self.folder = folder
         self.position = position
+        self.recipe = _recipe(config, corpus)
         self.batches = _batches(config, corpus)
         context = config.model.context
         count = config.evaluation.tokens // context
@@ -217,7 +220,7 @@ class _Run:
         anneal = self.schedule.anneal
         self.position = Position(
             tokens=place,
-            recipe=self.config.recipe(),
+            recipe=self.recipe,
             segment_end=False,
             best_loss=best,
             rising=rising,
@@ -253,8 +256,12 @@ def to_device(windows: Windows, device: Device) -> Tensor:
     return tensor.to(device.device)
 
 
-def _start(config: TrainConfig) -> Position:
-    return Position(tokens=0, recipe=config.recipe(), segment_end=False, best_loss=None, rising=0)
+_BEGINNING = Position(tokens=0, recipe={}, segment_end=False, best_loss=None, rising=0)
+
+
+def _recipe(config: TrainConfig, corpus: Corpus) -> dict[str, Any]:
+    """What decides the losses: the configuration's part of it, and the bytes of the data."""
+    return config.recipe() | {"corpus": corpus.digest}
 
 
 def _schedule(
@@ -267,7 +274,6 @@ def _schedule(
         )
     if position.tokens > target:
         raise CheckpointError(f"{resume} stands at {position.tokens} tokens, past {target}")
-    _check_recipe(config, position, resume)
     if not anneal:
         return _trunk_schedule(config, position, target, resume)
     if resume is None:
@@ -291,8 +297,10 @@ def _trunk_schedule(
     return schedule
 
 
-def _check_recipe(config: TrainConfig, position: Position, resume: Path | None) -> None:
-    ours, theirs = _flat(config.recipe()), _flat(position.recipe)
+def _check_recipe(recipe: dict[str, Any], position: Position, resume: Path | None) -> None:
+    if resume is None:
+        return
+    ours, theirs = _flat(recipe), _flat(position.recipe)
     differing = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     if differing:
         told = "; ".join(f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in differing)

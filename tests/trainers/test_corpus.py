@@ -166,6 +166,13 @@ def test_python_sources_are_the_pinned_bytes(tmp_path: Path) -> None:
     assert made.train().max() < 256
 
 
+@pytest.mark.slow
+def test_the_large_set_is_the_pinned_bytes(tmp_path: Path) -> None:
+    made = prepare(DataConfig(source="python-sources-large", cache=tmp_path))
+    assert made.digest == sources.PACKAGE_SETS["python-sources-large"].digest
+    assert made.train_tokens + made.held_out_tokens == 158_125_539 + 7956
+
+
 def test_other_versions_and_other_bytes_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,6 +256,16 @@ def test_refusals(make_config: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+def test_changed_data_are_noticed_on_resume(make_config: Make, tmp_path: Path) -> None:
+    source = tmp_path / "words.txt"
+    data = {"source": str(source), "held_out": 0.3, "max_epochs": 1000, "cache": str(tmp_path)}
+    source.write_text("one two three four " * 100)
+    done = run(make_config(data=data), tmp_path / "a", until=STEP)[-1].checkpoint
+    source.write_text("one two three five " * 100)
+    with pytest.raises(CheckpointError, match="trained differently: corpus was"):
+        train(make_config(data=data), until=END, folder=tmp_path / "b", resume=done)
+
+
 def test_repeated_data_are_warned_of(
     make_config: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from trainers.__main__ import EXIT_BAD_INPUT, EXIT_INTERRUPTED, main
+from trainers.config import TrainConfig
+from trainers.corpus import prepare
+from trainers.documents import load_document, validate
 
 CONFIG = """\
 model: {{layers: 1, width: 16, context: 16}}
@@ -86,6 +89,7 @@ def test_a_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
 def test_ctrl_c_ends_with_a_checkpoint_that_the_next_call_finds(
     config: str, tmp_path: Path
 ) -> None:
+    prepare(validate(load_document(config), TrainConfig).data)
     command = [sys.executable, "-m", "trainers", config, "horizon=10M", "evaluation.points=4096"]
     root = str(Path(__file__).parents[2])
     process = subprocess.Popen(

@@ -19,7 +19,7 @@ from trainers.config import TrainConfig
 from trainers.corpus import prepare
 from trainers.device import Device
 from trainers.evaluate import held_out_loss
-from trainers.loop import Position, _Run  # pyright: ignore[reportPrivateUsage]
+from trainers.loop import _BEGINNING, _Run  # pyright: ignore[reportPrivateUsage]
 from trainers.schedule import Schedule
 
 META = Device(device=torch.device("meta"), precision="fp32", threads=1)
@@ -45,8 +45,8 @@ class OneDevice(TorchDispatchMode):
 @pytest.fixture
 def run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> _Run:
     config = make_config()
-    start = Position(tokens=0, recipe=config.recipe(), segment_end=False, best_loss=None, rising=0)
-    return _Run(config, Schedule(config), META, prepare(config.data), tmp_path, start)
+    corpus = prepare(config.data)
+    return _Run(config, Schedule(config), META, corpus, tmp_path, _BEGINNING)
 
 
 def test_steps_between_two_reads(run: _Run) -> None:

@@ -154,4 +154,4 @@ def test_the_trainers_stand_alone() -> None:
 
 
 def test_the_command_answers_before_torch_would_be_there() -> None:
-    assert loaded_by("orchestrator.cli").isdisjoint(FRAMEWORKS)
+    assert loaded_by("orchestrator.cli.app").isdisjoint(FRAMEWORKS)

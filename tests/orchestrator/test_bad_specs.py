@@ -58,14 +58,14 @@ def test_told_once_and_in_the_words_of_the_house(file: Path) -> None:
             assert foreign not in str(problem)
 
 
-@pytest.mark.skipif(find_spec("orchestrator.cli") is None, reason="there is no command yet")
+@pytest.mark.skipif(find_spec("orchestrator.__main__") is None, reason="there is no command yet")
 @pytest.mark.parametrize("verb", ["plan", "launch"])
 @pytest.mark.parametrize("name", THROUGH_THE_COMMAND)
 def test_the_command_exits_2_and_starts_nothing(name: str, verb: str, tmp_path: Path) -> None:
     file = FOLDER / f"{name}.yaml"
     remedy, place = _expected(file)
     run = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", verb, str(file)],
+        [sys.executable, "-m", "orchestrator", verb, str(file)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(FOLDER.parents[2]), "COLUMNS": "400"},
         capture_output=True,

@@ -1,0 +1,136 @@
+"""After a session, or any time: fit the laws that the spec names and write them down.
+
+Writes law.json, report.html, report.md and the plane's picture into the sweep's folder, each in
+one step. Reads the journal without a lock, so a report can be written while the sweep runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.assembly.folders import SweepFolder
+from orchestrator.assembly.parts import in_words
+from orchestrator.assembly.reading import Sweep
+from orchestrator.report.conclusions import Conclusions, Question
+from orchestrator.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from orchestrator.report.material import Material
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A report on disk, and what it says."""
+
+    conclusions: Conclusions
+    report: Path
+    law: Path
+    summary: Path
+    plane: Path
+
+
+def question_of(spec: SweepSpec) -> Question:
+    """What the spec wants to know."""
+    target = spec.target
+    return Question(
+        forms=spec.law.forms,
+        burn_in=spec.law.burn_in,
+        draws=spec.law.bootstrap,
+        level=spec.law.level,
+        seed=spec.seed,
+        aim=spec.aim,
+        target=(target.params, target.tokens) if target is not None else None,
+        deployment_flops=spec.deployment_flops,
+    )
+
+
+def conclude_sweep(sweep: Sweep) -> Conclusions:
+    """The laws and the answers that the sweep's real points give."""
+    from orchestrator.report.concluding import conclude
+    from orchestrator.report.evidence import evidence_of
+
+    question = question_of(sweep.spec)
+    return conclude(evidence_of(sweep.state, burn_in=question.burn_in), question)
+
+
+def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
+    """The page, the Markdown, the picture and law.json. Raises OSError where the disk does not
+    allow it; what was written before stays whole."""
+    from orchestrator.report.markdown import markdown
+    from orchestrator.report.page import page, plane_png
+
+    folder = sweep.folder
+    material = _material(sweep, conclusions)
+    law = {"sweep": sweep.spec.name, "written_s": material.written_s, **conclusions.to_json()}
+    folder.write(folder.law, json.dumps(law, indent=1, allow_nan=False) + "\n")
+    folder.write(folder.plane, plane_png(material))
+    folder.write(folder.summary, markdown(material, picture="plots/loss-compute.png"))
+    folder.write(folder.report, page(material))
+    return Written(
+        conclusions=conclusions,
+        report=folder.report,
+        law=folder.law,
+        summary=folder.summary,
+        plane=folder.plane,
+    )
+
+
+def _material(sweep: Sweep, conclusions: Conclusions) -> Material:
+    from orchestrator.report.material import gathered
+
+    return gathered(
+        sweep.state,
+        sweep.story(),
+        conclusions,
+        policy=in_words(sweep.spec),
+        spec_text=_readable(sweep),
+        written_s=time.time(),
+        facts=_facts(sweep),
+        notes=(*sweep.pool.notes, *_notes(sweep)),
+        commands=_commands(sweep.folder),
+    )
+
+
+def _readable(sweep: Sweep) -> str:
+    return json.dumps(json.loads(sweep.opened.spec), indent=2)
+
+
+def _facts(sweep: Sweep) -> tuple[tuple[str, str], ...]:
+    environment = sweep.state.environment
+    facts = environment.facts if environment is not None else ()
+    slots = str(environment.slots) if environment is not None else "none yet"
+    recorded = sweep.spec.recorded
+    curves = (("recorded curves, SHA-256", recorded.sha256 or "not known"),) if recorded else ()
+    return (
+        ("backend", f"{sweep.spec.resources.backend}, {slots} slots"),
+        *facts,
+        *curves,
+        ("spec, SHA-256", sweep.opened.digest),
+        ("seed", str(sweep.spec.seed)),
+        ("journal", f"{sweep.records} records"),
+    )
+
+
+def _notes(sweep: Sweep) -> tuple[str, ...]:
+    if sweep.spec.recorded is None:
+        return ()
+    return (
+        "Replayed from recorded curves: nothing was trained. Their phases are not known, so every "
+        "point counts as one of a constant rate; where all curves decay on one horizon, points "
+        "before the end are no shorter runs.",
+    )
+
+
+def _commands(folder: SweepFolder) -> tuple[str, ...]:
+    path = shlex.quote(str(folder.path))
+    name = shlex.quote(folder.name)
+    return (
+        f"frontrunner report {name}     # write this page again, in the folder that holds sweeps/",
+        f"frontrunner fit {name} --json  # the laws alone",
+        f"# journal, law.json and checkpoints: {path}",
+    )

@@ -1,0 +1,224 @@
+"""What a sweep would cost before anything starts: the pool by size, the rungs, the longest path.
+
+Touches nothing. Every figure follows from the spec and the exact FLOP counts; seconds and dollars
+only where somebody says how fast a worker is, because nothing here has measured it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from orchestrator.blocks import SuccessiveHalving, Uniform
+from orchestrator.policies.rungs import grouped, ladder
+from orchestrator.pool import Pool, budget_flops
+from orchestrator.spec import SweepSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeRow:
+    """Candidates of one size: FLOPs of one whole run (the costliest) and of all."""
+
+    params: int
+    candidates: int
+    tokens: int
+    flops_each: int
+    flops: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungRow:
+    """A round: `live` trials reach `flops` each; the round costs `cost` in all."""
+
+    rung: int
+    live: int
+    flops: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A sweep on paper, in FLOPs. `path` is the least that one worker after another must do, so
+    no number of workers beats it; `path_here` is that with the workers of the spec (None:
+    unknown)."""
+
+    name: str
+    candidates: int
+    excluded: int
+    sizes: tuple[SizeRow, ...]
+    rungs: tuple[RungRow, ...]
+    exhaustive: int
+    budget: int
+    planned: int
+    annealing: int
+    workers: int | None
+    path: int
+    path_here: int | None
+    flops_per_s: float | None
+    gpu_hours: float | None
+    gpu_hours_cap: float | None
+    dollars: float | None
+    dollars_cap: float | None
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        return self.planned / self.exhaustive
+
+    def seconds(self, flops: float) -> float | None:
+        """How long one worker takes over `flops`, where its speed is known."""
+        return flops / self.flops_per_s if self.flops_per_s else None
+
+
+def plan_of(
+    spec: SweepSpec, pool: Pool, *, workers: int | None = None, flops_per_s: float | None = None
+) -> Plan:
+    """The plan; `workers` stands in where the spec leaves their number to the machine, and
+    `flops_per_s` is what one worker does."""
+    workers = spec.resources.workers or workers
+    budget = budget_flops(spec, pool)
+    annealing = int(budget * spec.anneal.share) if spec.anneal else 0
+    trunks = budget - annealing
+    rungs, planned = _rungs(spec, pool, trunks)
+    path = sum(row.flops - before for row, before in _climbs(rungs))
+    here = _path_with(workers, rungs) if workers else None
+    whole = planned + annealing
+    hours = whole / flops_per_s / 3600 if flops_per_s else None
+    price = spec.budget.dollars_per_gpu_hour
+    dollars = hours * price if hours is not None and price is not None else None
+    plan = Plan(
+        name=spec.name,
+        candidates=len(pool),
+        excluded=pool.excluded,
+        sizes=_sizes(pool),
+        rungs=rungs,
+        exhaustive=pool.exhaustive_flops,
+        budget=budget,
+        planned=whole,
+        annealing=annealing,
+        workers=workers,
+        path=path,
+        path_here=here,
+        flops_per_s=flops_per_s,
+        gpu_hours=hours,
+        gpu_hours_cap=spec.budget.gpu_hours,
+        dollars=dollars,
+        dollars_cap=spec.budget.dollars,
+        warnings=(),
+        notes=pool.notes,
+    )
+    return _with_warnings(plan, spec, pool)
+
+
+def _sizes(pool: Pool) -> tuple[SizeRow, ...]:
+    by_size = grouped(pool.candidates, "params")
+    return tuple(
+        SizeRow(
+            params=group[0].params,
+            candidates=len(group),
+            tokens=max(candidate.end for candidate in group),
+            flops_each=max(candidate.cost for candidate in group),
+            flops=sum(candidate.cost for candidate in group),
+        )
+        for group in sorted(by_size.values(), key=lambda group: group[0].params)
+    )
+
+
+def _rungs(spec: SweepSpec, pool: Pool, budget: int) -> tuple[tuple[RungRow, ...], int]:
+    """The rounds, and what they can cost at most; spare compute goes to stopped trials."""
+    most = pool.exhaustive_flops
+    match spec.policy:
+        case SuccessiveHalving() as chosen:
+            groups = [len(group) for group in grouped(pool.candidates, chosen.group_by).values()]
+            rows = tuple(
+                RungRow(
+                    rung=rung.index + 1,
+                    live=rung.live,
+                    flops=rung.flops,
+                    cost=rung.live * rung.increment,
+                )
+                for rung in ladder(groups, budget, chosen.eta)
+            )
+            return rows, min(budget, most)
+        case Uniform():
+            share = budget // len(pool)
+            spent = sum(min(candidate.cost, share) for candidate in pool)
+            return (RungRow(rung=1, live=len(pool), flops=share, cost=spent),), spent
+        case _:
+            spent, started, longest = 0, 0, 0
+            for candidate in pool:
+                if candidate.cost <= budget - spent:
+                    spent += candidate.cost
+                    started += 1
+                    longest = max(longest, candidate.cost)
+            return (RungRow(rung=1, live=started, flops=longest, cost=spent),), spent
+
+
+def _climbs(rungs: tuple[RungRow, ...]) -> list[tuple[RungRow, int]]:
+    """Each rung with the compute of the one before."""
+    return list(zip(rungs, (0, *(row.flops for row in rungs)), strict=False))
+
+
+def _path_with(workers: int, rungs: tuple[RungRow, ...]) -> int:
+    """FLOPs that the busiest worker does, each round waiting for the one before."""
+    return sum(
+        math.ceil(row.live / workers) * (row.flops - before) for row, before in _climbs(rungs)
+    )
+
+
+def _with_warnings(plan: Plan, spec: SweepSpec, pool: Pool) -> Plan:
+    found: list[str] = []
+    if plan.budget > plan.exhaustive:
+        found.append("the budget is larger than the whole pool costs: nothing needs pruning")
+    if len(plan.sizes) < 5:
+        found.append(
+            f"the pool has {len(plan.sizes)} sizes; a law of size and data wants five or more"
+        )
+    policy = spec.policy
+    if isinstance(policy, SuccessiveHalving) and policy.group_by != "params":
+        found.append(
+            "halving compares all sizes with each other, so whole sizes may be stopped early and "
+            "the law lose its spread; policy.group_by: params keeps every size"
+        )
+    small = [c for c in pool if plan.rungs and c.tokens_within(plan.rungs[0].flops) == 0]
+    if small:
+        found.append(
+            f"the first rung does not pay for one step of {len(small)} candidates (such as "
+            f"{small[0].id}): they are ranked last without a loss"
+        )
+    caps = (
+        ("GPU-hours", plan.gpu_hours, plan.gpu_hours_cap, "gpu_hours"),
+        ("dollars", plan.dollars, plan.dollars_cap, "dollars"),
+    )
+    for what, planned, cap, key in caps:
+        if planned is not None and cap is not None and planned > cap:
+            found.append(
+                f"the plan takes {planned:.3g} {what} and budget.{key} allows {cap:g}: the sweep "
+                "will pause before its end"
+            )
+        elif planned is None and cap is not None:
+            found.append(
+                f"budget.{key} cannot be checked: say how fast a worker is with --flops-per-s"
+            )
+    return replace(plan, warnings=tuple(found))
+
+
+def kept_sizes(plan: Plan, spec: SweepSpec) -> str:
+    """What the law can rest on, in a sentence."""
+    sizes = len(plan.sizes)
+    last = plan.rungs[-1].live if plan.rungs else 0
+    match spec.policy:
+        case SuccessiveHalving(group_by="params"):
+            return f"all {sizes} sizes reach the last rung, with {last} trials"
+        case SuccessiveHalving():
+            return (
+                f"all {sizes} sizes up to the first rung; the losses decide which of them are "
+                f"among the {last} at the last"
+            )
+        case Uniform():
+            return f"all {sizes} sizes, each trial with an even share"
+        case _:
+            return (
+                f"{last} of {plan.candidates} candidates, in the order of the pool, to their end"
+            )

@@ -1,0 +1,282 @@
+"""One session of a sweep: take it up, drive it until done or paused, conclude and report.
+
+Launching and resuming are the same thing: fold what the journal holds, and go on. Touches the
+sweep's folder, and whatever the backend and the sinks touch.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from orchestrator.assembly import parts, reading
+from orchestrator.assembly.folders import SweepFolder, folder_of
+from orchestrator.assembly.refusal import Interrupted, Refused
+from orchestrator.driver import Driver, Outcome
+from orchestrator.events import Opened
+from orchestrator.journal import FileJournal, JournalError, JournalHeld
+from orchestrator.pool import Pool
+from orchestrator.spec import SweepSpec, canonical_json, frozen_differences, spec_digest
+from orchestrator.state import SweepState
+from orchestrator.values import Environment
+
+if TYPE_CHECKING:
+    from orchestrator.assembly.concluding import Written
+    from orchestrator.sinks.mlflow import MlflowSink
+
+STOP_CHECK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the person at the terminal wants of a session.
+
+    `progress` takes the console sink's lines; `say` takes single sentences; `asked` gives the
+    reason to pause, or None; `allow_drift` goes on under other versions, device or precision.
+    """
+
+    say: Callable[[str], None]
+    asked: Callable[[], str | None]
+    progress: TextIO | None = None
+    verbose: bool = False
+    allow_drift: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a session ended: `written` is the report of a sweep that is done, `tracking_uri` where
+    MLflow's records went (None where they were not wanted)."""
+
+    folder: SweepFolder
+    outcome: Outcome
+    written: Written | None
+    tracking_uri: str | None
+
+
+def owner() -> str:
+    """Who drives: user, machine and process."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = f"uid {os.getuid()}"
+    return f"{user} on {socket.gethostname()}, process {os.getpid()}"
+
+
+def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | None:
+    """The sweep that `spec` would go on with; None where none was started.
+
+    Raises Refused where the one that exists was started from another spec.
+    """
+    if not folder.exists:
+        return None
+    sweep = reading.read_sweep(folder)
+    changed = frozen_differences(sweep.first, spec)
+    if changed:
+        listed = "\n".join(f"  {key}: {was!r} then, {now!r} now" for key, was, now in changed)
+        raise Refused(
+            f"{folder.path} holds a sweep of this name that was started from another spec:\n"
+            f"{listed}\nGive this one a name of its own (name=...), or undo the changes to go on "
+            "with the old one"
+        )
+    return sweep
+
+
+def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
+    """Run one session of the sweep to done or paused.
+
+    Raises Refused where the sweep is another's, is driven by somebody else, or would go on under
+    other versions; BackendError where the backend cannot run; JournalError where the disk fails.
+    """
+    folder = folder_of(spec)
+    sweep = check_resumable(folder, spec)
+    with ExitStack() as stack:
+        try:
+            journal = stack.enter_context(FileJournal(folder.journal, owner=owner()))
+        except JournalHeld as held:
+            raise Refused(str(held)) from None
+        if journal.repaired is not None:
+            wishes.say(journal.repaired)
+            sweep = check_resumable(folder, spec)
+        folder.stop_request.unlink(missing_ok=True)
+        state = parts.initial_state(spec, pool) if sweep is None else sweep.state
+        tracking_uri = parts.tracking_uri(spec, folder)
+        engine = parts.engine_of(spec, pool, folder, wishes.say)
+        stack.callback(engine.backend.close)
+        environment = _environment(engine.backend.environment)
+        _check_drift(sweep, environment, wishes)
+        if sweep is None:
+            folder.write(folder.spec, canonical_json(spec) + "\n")
+        window = _mlflow(spec, folder, state, tracking_uri)
+        sinks = parts.sinks_of(window, progress=wishes.progress, verbose=wishes.verbose)
+        for sink in sinks:
+            stack.callback(sink.close)
+        driver = Driver(
+            state=state if sweep is None else reading.under(spec, state),
+            policy=parts.policy_of(spec),
+            backend=engine.backend,
+            journal=journal,
+            sinks=sinks,
+            clock=engine.clock,
+            pause=_StopRequest(folder, wishes.asked),
+            cap=_cap(spec),
+        )
+        try:
+            outcome = driver.run(_opened(spec, state, environment))
+        except JournalError as error:
+            raise Interrupted(str(error)) from error
+        written = None
+        if outcome.kind == "done":
+            # The devices are somebody else's while the laws are fitted.
+            engine.backend.close()
+            wishes.say("fitting the laws and writing the report")
+            written = _finish(folder, window)
+    return Ended(folder=folder, outcome=outcome, written=written, tracking_uri=tracking_uri)
+
+
+def _finish(folder: SweepFolder, window: MlflowSink | None) -> Written:
+    from orchestrator.assembly.concluding import conclude_sweep, write_report
+
+    sweep = reading.read_sweep(folder)
+    try:
+        written = write_report(sweep, conclude_sweep(sweep))
+    except OSError as error:
+        raise Interrupted(
+            f"the sweep is done, but its report could not be written ({error}): make room in "
+            f"{folder.path}, then `frontrunner report {folder.name}`"
+        ) from error
+    if window is not None:
+        written.publish(window)
+    return written
+
+
+def _opened(spec: SweepSpec, state: SweepState, environment: Environment) -> Opened:
+    return Opened(
+        session=state.session + 1,
+        name=spec.name,
+        spec=canonical_json(spec),
+        digest=spec_digest(spec),
+        owner=owner(),
+        environment=environment,
+    )
+
+
+def _environment(environment: Environment) -> Environment:
+    """The backend's facts and the interpreter that drives."""
+    python = ("python", platform.python_version())
+    facts = environment.facts
+    if all(name != "python" for name, _ in facts):
+        facts = (*facts, python)
+    return Environment(slots=environment.slots, facts=facts)
+
+
+def drift(
+    before: Environment | None, now: Environment
+) -> list[tuple[str, str | None, str | None]]:
+    """(fact, then, now) wherever two sessions differ in versions, device or precision."""
+    if before is None:
+        return []
+    then, there = dict(before.facts), dict(now.facts)
+    return [
+        (name, then.get(name), there.get(name))
+        for name in dict.fromkeys((*then, *there))
+        if then.get(name) != there.get(name)
+    ]
+
+
+def _check_drift(sweep: reading.Sweep | None, now: Environment, wishes: Wishes) -> None:
+    if sweep is None:
+        return
+    changed = drift(sweep.state.environment, now)
+    if not changed:
+        return
+    listed = "\n".join(f"  {name}: {was} then, {is_now} now" for name, was, is_now in changed)
+    if wishes.allow_drift:
+        wishes.say(f"going on under what differs from the last session:\n{listed}")
+        return
+    raise Refused(
+        f"the last session of {sweep.folder.name} ran under something else:\n{listed}\n"
+        "Losses from before and after may not compare. Go back to what it was, or go on with "
+        "--allow-drift"
+    )
+
+
+def _mlflow(
+    spec: SweepSpec, folder: SweepFolder, state: SweepState, uri: str | None
+) -> MlflowSink | None:
+    if uri is None:
+        return None
+    from orchestrator.sinks.mlflow import MlflowSink
+
+    return MlflowSink(
+        initial=parts.initial_state(spec, state.pool),
+        read_after=lambda seq: reading.read_records(folder.journal, seq),
+        tracking_uri=uri,
+        experiment=spec.tracking.experiment or spec.name,
+        storage=folder.path,
+        spec_text=canonical_json(spec),
+    )
+
+
+def _cap(spec: SweepSpec) -> Callable[[SweepState], str | None]:
+    """Hours and money as further caps, told by the training seconds that workers report."""
+    budget = spec.budget
+    devices = max(spec.resources.gpus_per_trial or 1.0, 1e-9)
+
+    def cap(state: SweepState) -> str | None:
+        hours = state.ledger.device_s / 3600 * devices
+        if budget.gpu_hours is not None and hours >= budget.gpu_hours:
+            return (
+                f"{hours:.2f} GPU-hours are spent of budget.gpu_hours {budget.gpu_hours:g}: raise "
+                "it and resume, or take the law as it stands"
+            )
+        price = budget.dollars_per_gpu_hour
+        if budget.dollars is not None and price is not None and hours * price >= budget.dollars:
+            return (
+                f"{hours * price:.2f} dollars are spent of budget.dollars {budget.dollars:g}: "
+                "raise it and resume, or take the law as it stands"
+            )
+        return None
+
+    return cap
+
+
+@dataclass(slots=True)
+class _StopRequest:
+    """Asks the terminal, and every half second the sweep's folder, whether to pause."""
+
+    folder: SweepFolder
+    asked: Callable[[], str | None]
+    _next: float = field(default=0.0)
+
+    def __call__(self) -> str | None:
+        reason = self.asked()
+        if reason is not None:
+            return reason
+        now = time.monotonic()
+        if now < self._next:
+            return None
+        self._next = now + STOP_CHECK_S
+        try:
+            return self.folder.stop_request.read_text(encoding="utf-8").strip() or "asked to stop"
+        except FileNotFoundError:
+            return None
+
+
+def ask_to_stop(folder: SweepFolder, reason: str) -> str | None:
+    """Leave a request that the driver reads; returns who drives, None where nobody does.
+
+    Nothing is left where nobody would read it.
+    """
+    from orchestrator.journal import holder
+
+    held_by = holder(folder.journal)
+    if held_by is not None:
+        folder.write(folder.stop_request, f"{reason} (asked by {owner()})\n")
+    return held_by

@@ -1,0 +1,51 @@
+"""A table of curves or of finished runs, as evidence for a law. Reads one file, touches nothing
+else."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.assembly.refusal import Refused
+from orchestrator.recorded import RecordedError, read_recorded
+from orchestrator.report.conclusions import Conclusions, Question
+
+
+def conclude_table(path: str, question: Question) -> Conclusions:
+    """The laws of a CSV table of curves (`curve_id, params, tokens, flops, loss`), where a
+    finished run is a curve of one point. Raises Refused for a table that cannot be read or has
+    no sizes."""
+    from orchestrator.report.concluding import conclude
+    from orchestrator.report.evidence import evidence_from_curves
+    from orchestrator.values import Curve, Point
+
+    try:
+        curves = read_recorded(path)
+    except RecordedError as error:
+        raise Refused(str(error)) from None
+    rows: dict[str, tuple[int, Curve, tuple[tuple[str, bool | int | float | str], ...]]] = {}
+    for name, recorded in curves.items():
+        if recorded.params is None:
+            raise Refused(
+                f"{path} has no params column: a law of size needs the size of each curve"
+            )
+        points = zip(recorded.tokens, recorded.flops, recorded.loss, strict=True)
+        curve = Curve.of(Point(tokens=int(t), flops=float(f), loss=float(v)) for t, f, v in points)
+        rows[name] = (recorded.params, curve, recorded.settings)
+    if not np.isfinite([curve.last_loss for _, curve, _ in rows.values()]).all():
+        raise Refused(f"{path}: a curve ends in a loss that is not finite; leave it out")
+    return conclude(evidence_from_curves(rows, burn_in=question.burn_in), question)
+
+
+def question_about(forms: str, *, burn_in: float, draws: int, level: float) -> Question:
+    """The question to put to a table. Raises Refused for a form that does not exist."""
+    from orchestrator.laws.forms import form_named
+
+    names = tuple(name.strip() for name in forms.split(",") if name.strip())
+    try:
+        for name in names:
+            form_named(name)
+    except ValueError as error:
+        raise Refused(f"--forms: {error}") from None
+    if not names:
+        raise Refused("--forms names no law form; write --forms chinchilla")
+    return Question(forms=names, burn_in=burn_in, draws=draws, level=level)

@@ -1,0 +1,185 @@
+"""`launch`, `resume` and `stop`: one session of a sweep, from the terminal."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from orchestrator.cli import speech
+from orchestrator.cli.learn import show_laws
+from orchestrator.cli.look import (
+    Json,
+    Overrides,
+    Set,
+    Spec,
+    Storage,
+    Sweep,
+    show_plan,
+)
+from orchestrator.cli.signals import Interrupts
+from orchestrator.report import words
+
+if TYPE_CHECKING:
+    from orchestrator.assembly.reading import Sweep as BegunSweep
+    from orchestrator.assembly.session import Ended
+    from orchestrator.pool import Pool
+    from orchestrator.spec import SweepSpec
+
+Drift = Annotated[
+    bool,
+    typer.Option("--allow-drift", help="Go on under other versions, device or precision."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every point.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the end.")]
+
+
+def launch(
+    spec: Spec,
+    overrides: Overrides = None,
+    set_: Set = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
+    allow_drift: Drift = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Run a sweep; where it was begun before, go on with it."""
+    from orchestrator.assembly.folders import folder_of
+    from orchestrator.assembly.plan import kept_sizes, plan_of
+    from orchestrator.assembly.session import check_resumable
+    from orchestrator.assembly.specs import read_spec
+
+    read, pool = read_spec(spec, [*(overrides or ()), *(set_ or ())])
+    begun = check_resumable(folder_of(read), read)
+    if begun is None:
+        planned = plan_of(read, pool)
+        if not quiet:
+            show_plan(planned, kept_sizes(planned, read))
+        costs = read.resources.address or planned.gpu_hours_cap or planned.dollars_cap
+        if costs and not yes and sys.stdin.isatty():
+            click.confirm("Start it?", default=False, abort=True, err=True)
+    else:
+        speech.say(f"{read.name} was begun before: going on with it")
+        _found(begun)
+    return _drive(read, pool, allow_drift, verbose, quiet, json)
+
+
+def resume(
+    sweep: Sweep,
+    storage: Storage = None,
+    allow_drift: Drift = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> int:
+    """Go on with a sweep where its journal left it."""
+    from orchestrator.assembly.folders import find
+    from orchestrator.assembly.reading import moved_to, read_sweep
+
+    found = read_sweep(find(sweep, storage))
+    _found(found)
+    return _drive(moved_to(found), found.pool, allow_drift, verbose, quiet, json)
+
+
+def _found(begun: BegunSweep) -> None:
+    """What a resume begins with, for people."""
+    from orchestrator.assembly.standing import standing_of
+
+    standing = standing_of(begun)
+    counts = standing.counts
+    running = counts.get("running", 0)
+    speech.say(
+        f"found   {standing.records} records, the last of {words.moment(standing.last_s)}; "
+        f"{words.flops(standing.spent)} of {words.flops(standing.budget)} FLOPs spent"
+    )
+    speech.say(
+        f"        {running} were running (they go on from their checkpoints), "
+        f"{counts.get('waiting', 0)} waiting, {counts.get('stopped', 0)} stopped, "
+        f"{counts.get('finished', 0)} finished, {counts.get('unstarted', 0)} not started"
+    )
+
+
+def _drive(
+    spec: SweepSpec, pool: Pool, allow_drift: bool, verbose: bool, quiet: bool, json: bool
+) -> int:
+    from orchestrator.assembly.session import Wishes, drive
+
+    with Interrupts() as interrupts:
+        wishes = Wishes(
+            say=_nothing if quiet else speech.say,
+            asked=interrupts.asked,
+            progress=None if quiet else sys.stderr,
+            verbose=verbose,
+            allow_drift=allow_drift,
+        )
+        ended = drive(spec, pool, wishes)
+    return _told(ended, json)
+
+
+def _nothing(_: str) -> None:
+    """For --quiet."""
+
+
+def _told(ended: Ended, json: bool) -> int:
+    """The end of a session in words, and its exit code."""
+    handle = speech.handle(str(ended.folder.path), ended.folder.name)
+    resume_command = f"{speech.program()} resume {handle}"
+    written = ended.written
+    if json:
+        speech.data(
+            "launch",
+            {
+                "name": ended.folder.name,
+                "folder": str(ended.folder.path),
+                "outcome": ended.outcome.kind,
+                "reason": ended.outcome.reason,
+                "spent": ended.outcome.state.ledger.spent,
+                "budget": ended.outcome.state.terms.budget,
+                "report": str(written.report) if written else None,
+                "law": written.conclusions.to_json() if written else None,
+                "tracking_uri": ended.tracking_uri,
+                "resume": resume_command,
+            },
+        )
+    if ended.outcome.kind == "paused" or written is None:
+        speech.say(f"paused: {ended.outcome.reason}", style="yellow")
+        speech.say(f"go on with   {resume_command}")
+        return speech.LATER
+    show_laws(written.conclusions)
+    speech.say()
+    speech.say(f"report   {written.report}")
+    speech.say(f"picture  {written.plane}")
+    speech.say(f"law      {written.law}")
+    if ended.tracking_uri is not None:
+        shown = shlex.quote(ended.tracking_uri)
+        beside = speech.beside("mlflow")
+        if ended.tracking_uri.startswith("sqlite:"):
+            speech.say(f"curves   {beside} ui --backend-store-uri {shown}")
+        else:
+            speech.say(f"curves   {ended.tracking_uri}")
+    return speech.DONE
+
+
+def stop(sweep: Sweep, storage: Storage = None, json: Json = False) -> int:
+    """Ask the driver of a sweep to pause it with checkpoints."""
+    from orchestrator.assembly.folders import find
+    from orchestrator.assembly.reading import read_sweep
+    from orchestrator.assembly.session import ask_to_stop
+    from orchestrator.assembly.standing import standing_of
+
+    folder = find(sweep, storage)
+    held_by = ask_to_stop(folder, "asked to stop")
+    handle = speech.handle(str(folder.path), folder.name)
+    if json:
+        speech.data("stop", {"name": folder.name, "asked": held_by is not None, "driver": held_by})
+    elif held_by is None:
+        standing = standing_of(read_sweep(folder))
+        speech.say(f"nobody drives {folder.name}; it is {standing.condition}. Nothing was asked.")
+    else:
+        speech.say(f"asked {held_by} to pause {folder.name}; its trials stop at a checkpoint")
+        speech.say(f"go on later with   {speech.program()} resume {handle}")
+    return speech.DONE

@@ -1,0 +1,179 @@
+"""`fit`, `report` and `replay`: what a sweep, or recorded curves, teach."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import speech
+from orchestrator.cli.look import Json, Storage, Sweep
+from orchestrator.report import words
+
+if TYPE_CHECKING:
+    from orchestrator.report.conclusions import Conclusions, LawResult
+
+
+def fit(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FOLDER|CURVES.csv", help="A sweep, or a table of curves."),
+    ],
+    storage: Storage = None,
+    forms: Annotated[
+        str, typer.Option(help="For a table: law forms, separated by commas.")
+    ] = "power_irreducible,chinchilla",
+    burn_in: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="For a table: share of each curve dropped.")
+    ] = 0.1,
+    draws: Annotated[int, typer.Option(min=0, help="For a table: bootstrap draws.")] = 200,
+    level: Annotated[
+        float, typer.Option(min=0.01, max=0.999, help="For a table: level of the intervals.")
+    ] = 0.9,
+    json: Json = False,
+) -> int:
+    """Fit the laws and show them with their intervals. Writes nothing."""
+    from orchestrator.assembly.replaying import curves_path
+
+    if curves_path(source):
+        from orchestrator.assembly.tables import conclude_table, question_about
+
+        question = question_about(forms, burn_in=burn_in, draws=draws, level=level)
+        conclusions = conclude_table(source, question)
+    else:
+        from orchestrator.assembly.concluding import conclude_sweep
+        from orchestrator.assembly.folders import find
+        from orchestrator.assembly.reading import read_sweep
+
+        conclusions = conclude_sweep(read_sweep(find(source, storage)))
+    if json:
+        record = conclusions.to_json()
+        del record["schema"]
+        speech.data("fit", record)
+    else:
+        show_laws(conclusions)
+    return speech.DONE
+
+
+def show_laws(conclusions: Conclusions) -> None:
+    """The laws for people: the answer, a table of parameters, the doubts."""
+    speech.say()
+    speech.say(conclusions.sentence, style="bold" if conclusions.headline else "yellow")
+    rows: list[list[str]] = []
+    for result in conclusions.laws:
+        rows += _law_rows(result)
+    if rows:
+        level = words.share(conclusions.question.level)
+        speech.table(
+            ["law", "parameter", "value", f"{level} interval", "rests on"],
+            rows,
+            numbers=(2,),
+            folds=(4,),
+        )
+    for result in conclusions.laws:
+        if result.why_not is not None:
+            speech.say(f"  {result.key}: {result.why_not}", style="yellow")
+        for doubt in result.doubts:
+            speech.say(f"  {result.key}: {doubt}", style="yellow")
+    for doubt in conclusions.doubts:
+        speech.say(f"  {doubt}", style="yellow")
+
+
+def _law_rows(result: LawResult) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for place, (name, _, bounded) in enumerate(result.parameters):
+        law = result.law
+        about = f"{result.expression}, " if place == 0 else ""
+        if place == 0 and law is not None:
+            about = f"L = {result.expression}"
+        elif place == 1 and law is not None:
+            about = f"{law.rows} rows of {law.trials} trials, {', '.join(result.phases)} points"
+        elif place == 2 and result.held_out is not None:
+            about = (
+                f"{100 * result.held_out.error:+.1f} % at a size held out "
+                f"({words.amount(result.held_out.params)})"
+            )
+        bounds = (
+            "none"
+            if bounded.low is None or bounded.high is None
+            else f"{words.figure(bounded.low)} to {words.figure(bounded.high)}"
+        )
+        rows.append(
+            [result.key if place == 0 else "", name, words.figure(bounded.value), bounds, about]
+        )
+    return rows
+
+
+def report(sweep: Sweep, storage: Storage = None, json: Json = False) -> int:
+    """Write the report of a sweep again: page, Markdown, picture, law.json."""
+    from orchestrator.assembly.concluding import conclude_sweep, write_report
+    from orchestrator.assembly.folders import find
+    from orchestrator.assembly.reading import read_sweep
+
+    read = read_sweep(find(sweep, storage))
+    written = write_report(read, conclude_sweep(read))
+    files = {
+        "report": str(written.report),
+        "summary": str(written.summary),
+        "picture": str(written.plane),
+        "law": str(written.law),
+    }
+    if json:
+        speech.data("report", {**files, "answer": written.conclusions.sentence})
+        return speech.DONE
+    speech.say(written.conclusions.sentence, style="bold")
+    for what, path in files.items():
+        speech.say(f"{what:8} {path}")
+    return speech.DONE
+
+
+def replay(
+    curves: Annotated[str, typer.Argument(metavar="CURVES.csv", help="A table of curves.")],
+    policy: Annotated[
+        str, typer.Option(help="Policies, separated by commas.")
+    ] = "successive_halving,uniform",
+    budget: Annotated[
+        str, typer.Option(help="FLOPs, or shares of the whole table's cost, separated by commas.")
+    ] = "5%,20%",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Random pools of 70 % of the curves; 1: all of them.")
+    ] = 1,
+    json: Json = False,
+) -> int:
+    """Try policies on recorded curves, with the driver that would run them."""
+    from orchestrator.assembly.replaying import replay_table
+
+    rows = replay_table(
+        curves,
+        policies=[name.strip() for name in policy.split(",") if name.strip()],
+        budgets=[text.strip() for text in budget.split(",") if text.strip()],
+        seeds=seeds,
+    )
+    if json:
+        speech.data("replay", {"curves": curves, "rows": [asdict(row) for row in rows]})
+        return speech.DONE
+    speech.table(
+        ["policy", "budget", "FLOPs", "pools", "best loss", "regret", "frontier regret", "spent"],
+        [
+            [
+                row.policy,
+                row.budget,
+                words.flops(row.budget_flops),
+                str(row.pools),
+                f"{row.best_loss:.4f}",
+                f"{words.share(row.regret)} ± {words.share(row.regret_sd)}"
+                if row.pools > 1
+                else words.share(row.regret),
+                words.share(row.frontier_regret),
+                words.share(row.spent_share),
+            ]
+            for row in rows
+        ],
+        numbers=(2, 3, 4, 5, 6, 7),
+    )
+    speech.say(
+        "  regret: best loss against the best that the budget could have bought in hindsight;\n"
+        "  frontier regret: the same over all computes from a hundredth of the budget up"
+    )
+    return speech.DONE

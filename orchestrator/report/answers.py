@@ -1,0 +1,252 @@
+"""The answers to a question: the target, the recommended configuration, and the first sentence.
+
+Touches nothing. The aims differ (DESIGN section 4): the lowest loss seen for the compute, the
+loss of the law where it is asked for, and what to train with a deployment compute. All three are
+always given, with the interval and the reach that they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.optimum import Interval, Optimum, compute_optimal
+from orchestrator.report import words
+from orchestrator.report.conclusions import Answer, Bounded, Conclusions, LawResult
+from orchestrator.report.cost import SIZES_BEYOND, FlopsPerToken
+from orchestrator.report.evidence import Evidence, TrialEvidence
+from orchestrator.values import Scalar
+
+REACH = 10.0
+LONG_REACH = 30.0
+"""Beyond this many times the largest run, an answer carries a warning."""
+
+
+def answered(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) -> Conclusions:
+    """The conclusions with target, recommendation and sentence."""
+    if conclusions.headline is None:
+        return replace(conclusions, sentence=_no_law(conclusions))
+    target = _target(conclusions, cost)
+    recommended = _recommended(conclusions, evidence, cost, target)
+    conclusions = replace(conclusions, target=target, recommended=recommended)
+    return replace(
+        conclusions,
+        sentence=_sentence(conclusions),
+        doubts=(*conclusions.doubts, *_disagreement(conclusions)),
+    )
+
+
+def leaders(evidence: Evidence) -> Sequence[TrialEvidence]:
+    """The best trial of every size, smallest size first."""
+    best: dict[int, TrialEvidence] = {}
+    for trial in evidence.with_points():
+        known = best.get(trial.params)
+        if known is None or trial.stable.loss[-1] < known.stable.loss[-1]:
+            best[trial.params] = trial
+    return [best[size] for size in sorted(best)]
+
+
+def _of_size(conclusions: Conclusions) -> LawResult | None:
+    """The first law of N and D, the headline first."""
+    results = [r for r in (conclusions.headline, *conclusions.laws) if r is not None]
+    return next((r for r in results if r.law is not None and r.law.form.inputs != ("C",)), None)
+
+
+def _target(conclusions: Conclusions, cost: FlopsPerToken) -> Answer | None:
+    asked = conclusions.question.target
+    if asked is None:
+        what = f"{REACH:g} times the largest run"
+        return _at_compute(conclusions, REACH * conclusions.largest_flops, what, cost)
+    result = _of_size(conclusions)
+    N, D = float(asked[0]), float(asked[1])
+    flops = float(cost(np.array([N]))[0]) * D
+    what = f"{words.amount(N)} parameters on {words.amount(D)} tokens"
+    if result is None or result.law is None:
+        return _at_compute(conclusions, flops, f"the compute of {what}", cost)
+    low = high = None
+    if result.posterior is not None:
+        bounds = result.posterior.interval(N, D, level=conclusions.question.level)
+        low, high = float(bounds[0]), float(bounds[1])
+    return Answer(
+        what=what,
+        by=result.key,
+        phases=result.phases,
+        flops=flops,
+        loss=Bounded(value=float(result.law.predict(N, D)), low=low, high=high),
+        params=Bounded(value=N),
+        tokens=Bounded(value=D),
+        reach=flops / conclusions.largest_flops,
+        doubts=tuple(_reach_doubts(flops / conclusions.largest_flops)),
+    )
+
+
+def _recommended(
+    conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken, target: Answer | None
+) -> Answer | None:
+    flops = conclusions.question.deployment_flops
+    if flops is not None:
+        answer = _at_compute(conclusions, flops, "the deployment compute", cost)
+    elif conclusions.question.target is None:
+        answer = target
+    else:
+        far = REACH * conclusions.largest_flops
+        answer = _at_compute(conclusions, far, f"{REACH:g} times the largest run", cost)
+    best = leaders(evidence)
+    if answer is None or not best:
+        return answer
+    # What is tuned within a size is taken from the best run that went furthest.
+    furthest = max(best, key=lambda trial: float(trial.stable.flops[-1]))
+    tuned = evidence.free_settings()
+    settings = tuple((key, value) for key, value in furthest.settings if key in tuned)
+    return replace(answer, settings=settings)
+
+
+def _at_compute(
+    conclusions: Conclusions, flops: float, what: str, cost: FlopsPerToken
+) -> Answer | None:
+    """The loss at a compute by the headline law, and the best size for it by a law of N and D."""
+    headline = conclusions.headline
+    if headline is None or headline.law is None:
+        return None
+    level = conclusions.question.level
+    reach = flops / conclusions.largest_flops
+    doubts = list(_reach_doubts(reach))
+    best: Optimum | None = None
+    of_size = _of_size(conclusions)
+    if of_size is not None and of_size.law is not None:
+        try:
+            best = compute_optimal(
+                of_size.posterior or of_size.law, flops, flops_per_token=cost, level=level
+            )
+            doubts += _size_doubts(best.N.value, of_size, cost)
+        except FitError as error:
+            doubts.append(str(error))
+    fixed = best is not None and not _size_doubts(best.N.value, of_size, cost)
+    by, loss = headline, _along(headline, flops, level)
+    if of_size is not None and (of_size is headline or loss is None):
+        by, loss = of_size, _bounded(best.loss) if best is not None else None
+    elif of_size is not None and fixed:
+        doubts.append(f"size and tokens are by {of_size.key}, the loss is by {headline.key}")
+    if loss is None:
+        return None
+    return Answer(
+        what=what,
+        by=by.key,
+        phases=by.phases,
+        flops=flops,
+        loss=loss,
+        params=_bounded(best.N) if best is not None and fixed else None,
+        tokens=_bounded(best.D) if best is not None and fixed else None,
+        reach=reach,
+        doubts=tuple(doubts),
+    )
+
+
+def _size_doubts(params: float, result: LawResult | None, cost: FlopsPerToken) -> Sequence[str]:
+    """Why a best size is not to be believed: the sizes trained lie too far from it."""
+    low, high = cost.smallest / SIZES_BEYOND, cost.largest * REACH * SIZES_BEYOND
+    if result is None or low <= params <= high:
+        return ()
+    return (
+        f"the best size is not known: {result.key} places it at {words.amount(params)} "
+        f"parameters, and {words.amount(cost.smallest)} to {words.amount(cost.largest)} were trained",
+    )
+
+
+def _along(result: LawResult, flops: float, level: float) -> Bounded | None:
+    """The loss of a law of compute; None for a law of other inputs."""
+    if result.law is None or result.law.form.inputs != ("C",):
+        return None
+    low = high = None
+    if result.posterior is not None:
+        bounds = result.posterior.interval(C=flops, level=level)
+        low, high = float(bounds[0]), float(bounds[1])
+    return Bounded(value=float(result.law.predict(C=flops)), low=low, high=high)
+
+
+def _bounded(interval: Interval) -> Bounded:
+    return Bounded(value=interval.value, low=interval.low, high=interval.high)
+
+
+def _reach_doubts(reach: float) -> Sequence[str]:
+    if reach <= LONG_REACH:
+        return ()
+    return (
+        f"it lies {words.factor(reach)} times beyond the largest run: a long reach for any law",
+    )
+
+
+def _disagreement(conclusions: Conclusions) -> Sequence[str]:
+    """Laws whose intervals do not meet where the band ends."""
+    ends = [
+        (result.key, float(result.line.low[-1]), float(result.line.high[-1]))
+        for result in conclusions.laws
+        if result.line is not None
+        and result.posterior is not None
+        and result.phases == ("stable",)
+    ]
+    found: list[str] = []
+    for i, (one, low, high) in enumerate(ends):
+        for other, its_low, its_high in ends[i + 1 :]:
+            if low > its_high or its_low > high:
+                found.append(
+                    f"{one} and {other} disagree at {REACH:g} times the largest run: "
+                    f"{words.loss(low)} to {words.loss(high)} against {words.loss(its_low)} to "
+                    f"{words.loss(its_high)}; neither interval covers the choice of form"
+                )
+    return found
+
+
+def interval(bounded: Bounded, level: float) -> str:
+    """`2.417 (90 %: 2.391 to 2.446)`."""
+    if bounded.low is None or bounded.high is None:
+        return f"{words.loss(bounded.value)} (no interval)"
+    return (
+        f"{words.loss(bounded.value)} ({words.share(level)}: {words.loss(bounded.low)} to "
+        f"{words.loss(bounded.high)})"
+    )
+
+
+def settings_in_words(settings: Sequence[tuple[str, Scalar]]) -> str:
+    return ", ".join(
+        f"{key.rpartition('.')[2].replace('_', ' ')} "
+        + (f"{value:.3g}" if isinstance(value, float) else str(value))
+        for key, value in settings
+    )
+
+
+def _no_law(conclusions: Conclusions) -> str:
+    why = conclusions.why_not or ""
+    why = why.removeprefix("no law yet: ").removeprefix("no law of the frontier: ")
+    seen = ""
+    if conclusions.best is not None:
+        best = conclusions.best
+        seen = (
+            f" The lowest loss seen is {words.loss(best.loss)} nats per token, by {best.trial} "
+            f"({words.amount(best.params)} parameters, {words.amount(best.tokens)} tokens)."
+        )
+    return f"No law yet: {why}.{seen}"
+
+
+def _sentence(conclusions: Conclusions) -> str:
+    target = conclusions.target
+    if target is None:
+        return _no_law(conclusions)
+    loss = interval(target.loss, conclusions.question.level)
+    kind = "annealed" if "annealed" in target.phases else "constant-rate"
+    sentence = (
+        f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says a {kind} loss of "
+        f"{loss} nats per token"
+    )
+    if target.params is None or target.tokens is None:
+        return f"{sentence}."
+    if conclusions.question.target is not None:
+        return f"{sentence}."
+    ratio = target.tokens.value / target.params.value
+    return (
+        f"{sentence}, reached by {words.amount(target.params.value)} parameters on "
+        f"{words.amount(target.tokens.value)} tokens ({words.factor(ratio)} tokens a parameter)."
+    )

@@ -1,0 +1,51 @@
+"""FLOPs per token at any size, from those of the sizes that were trained.
+
+Touches nothing. Between sizes the ratio to 6 N is interpolated in log N, beyond them it is held:
+the attention and head terms that make it differ from 6 N change slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.values import FloatArray
+
+SIZES_BEYOND = 3.0
+"""How far below the smallest size, or above the largest that its reach allows, a law may place the
+best size: further out the sizes trained say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlopsPerToken:
+    """Callable from sizes (K,) to FLOPs per token (K,). `ratios` are to 6 N."""
+
+    log_sizes: tuple[float, ...]
+    ratios: tuple[float, ...]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[int, float]]) -> FlopsPerToken:
+        """From (params, FLOPs per token) of trials; the mean where one size has several."""
+        by_size: dict[int, list[float]] = {}
+        for params, flops in pairs:
+            by_size.setdefault(params, []).append(flops / (6 * params))
+        known = {size: float(np.mean(ratios)) for size, ratios in sorted(by_size.items())}
+        return cls(
+            log_sizes=tuple(float(np.log(size)) for size in known), ratios=tuple(known.values())
+        )
+
+    def __call__(self, sizes: FloatArray) -> FloatArray:
+        if not self.ratios:
+            return 6.0 * sizes
+        ratio = np.interp(np.log(sizes), self.log_sizes, self.ratios)
+        return 6.0 * sizes * ratio
+
+    @property
+    def smallest(self) -> float:
+        return float(np.exp(self.log_sizes[0]))
+
+    @property
+    def largest(self) -> float:
+        return float(np.exp(self.log_sizes[-1]))

@@ -1,0 +1,285 @@
+"""The sections on what was learnt: answer, doubts, aims, laws. Touches nothing."""
+
+from __future__ import annotations
+
+from orchestrator.report import words
+from orchestrator.report.answers import interval, settings_in_words
+from orchestrator.report.conclusions import Answer, Bounded, LawResult
+from orchestrator.report.html import (
+    Content,
+    Markup,
+    element,
+    items,
+    joined,
+    section,
+    table,
+)
+from orchestrator.report.material import Material
+
+
+def opening(material: Material) -> Markup:
+    conclusions = material.conclusions
+    answered = conclusions.headline is not None
+    return joined(
+        [
+            element(
+                "header",
+                element(
+                    "p",
+                    f"Scaling law report, {material.standing}, written "
+                    f"{words.moment(material.written_s)}",
+                    class_="kind",
+                ),
+                element("h1", material.name),
+            ),
+            element("p", conclusions.sentence, class_="answer" if answered else "answer none"),
+            _facts(material),
+            items([element("span", note) for note in material.notes], classes="soft")
+            if material.notes
+            else "",
+        ]
+    )
+
+
+def _facts(material: Material) -> Markup:
+    conclusions, spending = material.conclusions, material.spending
+    best, headline = conclusions.best, conclusions.headline
+    facts: list[tuple[str, str, str]] = []
+    if best is not None:
+        facts.append(
+            (
+                "Lowest loss seen",
+                words.loss(best.loss),
+                f"{words.amount(best.params)} parameters, {words.amount(best.tokens)} tokens",
+            )
+        )
+    if headline is not None and headline.held_out is not None:
+        held = headline.held_out
+        facts.append(
+            (
+                "Error at a size held out",
+                f"{100 * held.error:+.1f} %",
+                f"said {words.loss(held.predicted)}, seen {words.loss(held.seen)}, at "
+                f"{words.amount(held.params)} parameters",
+            )
+        )
+    target = conclusions.target
+    if target is not None and target.loss.low is not None and target.loss.high is not None:
+        half = (target.loss.high - target.loss.low) / 2
+        facts.append(
+            ("Uncertainty of the answer", f"± {words.loss(half)}", f"half-width, {target.what}")
+        )
+    facts.append(
+        (
+            "Compute spent",
+            words.share(spending.share),
+            f"of what all {len(material.state.pool)} candidates to their end would cost",
+        )
+    )
+    return element(
+        "dl",
+        joined(
+            element("div", element("dt", what), element("dd", value, element("small", note)))
+            for what, value, note in facts
+        ),
+        class_="facts",
+    )
+
+
+def doubts(material: Material) -> Markup:
+    conclusions = material.conclusions
+    found = [*conclusions.doubts]
+    for result in conclusions.laws:
+        found += [f"{result.key}: {doubt}" for doubt in result.doubts]
+        if result.why_not is not None:
+            found.append(f"{result.key}: {result.why_not}")
+    for answer in (conclusions.target, conclusions.recommended):
+        if answer is not None:
+            found += [doubt for doubt in answer.doubts if doubt not in found]
+    stable = conclusions.headline is not None and "annealed" not in conclusions.headline.phases
+    if stable:
+        found.append(_annealing_note(conclusions.annealing_gain))
+    if not found:
+        return Markup("")
+    return element("div", element("p", "What to doubt"), items(found), class_="doubts")
+
+
+def _annealing_note(gain: Bounded | None) -> str:
+    note = "the law is of constant-rate losses; a run whose rate decays at the end lies lower"
+    if gain is None or gain.low is None or gain.high is None:
+        return f"{note}, by an amount that this sweep did not measure"
+    return (
+        f"{note}: the sweep's own decays lowered the loss by {words.loss(gain.value)} nats "
+        f"(median; {words.loss(gain.low)} to {words.loss(gain.high)}), their own tokens included"
+    )
+
+
+def aims(material: Material) -> Markup:
+    """All three aims, whichever the spec named: they differ, and a reader may have another."""
+    conclusions = material.conclusions
+    level, asked = conclusions.question.level, conclusions.question.aim
+    rows: list[list[Content]] = []
+    if conclusions.best is not None:
+        best = conclusions.best
+        rows.append(
+            [
+                _aim("frontier", asked),
+                "the lowest loss seen",
+                words.flops(best.flops),
+                words.amount(best.params),
+                words.amount(best.tokens),
+                words.loss(best.loss),
+                f"seen, by {best.trial}",
+            ]
+        )
+    for name, answer in (("target", conclusions.target), ("recommend", conclusions.recommended)):
+        if answer is not None:
+            rows.append(_answer_row(_aim(name, asked), answer, level))
+    if not rows:
+        return Markup("")
+    heads = ["aim", "question", "FLOPs", "parameters", "tokens", "loss", "by"]
+    return section(
+        "Three aims",
+        table(heads, rows, numbers=(2, 3, 4)),
+        element("p", _aims_note(conclusions.recommended), class_="soft"),
+        id="aims",
+    )
+
+
+def _aim(name: str, asked: str) -> Content:
+    return element("strong", f"{name} (asked)") if name == asked else name
+
+
+def _answer_row(name: Content, answer: Answer, level: float) -> list[Content]:
+    return [
+        name,
+        answer.what,
+        words.flops(answer.flops),
+        _ranged(answer.params),
+        _ranged(answer.tokens),
+        interval(answer.loss, level),
+        answer.by,
+    ]
+
+
+def _ranged(bounded: Bounded | None) -> str:
+    if bounded is None:
+        return "not known"
+    if bounded.low is None or bounded.high is None:
+        return words.amount(bounded.value)
+    return (
+        f"{words.amount(bounded.value)} ({words.amount(bounded.low)} to "
+        f"{words.amount(bounded.high)})"
+    )
+
+
+def _aims_note(recommended: Answer | None) -> str:
+    note = (
+        "The lowest loss seen is a fact of this sweep; the other two are what the law says beyond "
+        "it."
+    )
+    if recommended is not None and recommended.settings:
+        note += (
+            " Settings to begin with, those of the best run that went furthest: "
+            f"{settings_in_words(recommended.settings)}."
+        )
+    return note
+
+
+def planning(material: Material) -> Markup:
+    """What a few computes would buy, by the headline law."""
+    conclusions = material.conclusions
+    headline = conclusions.headline
+    if headline is None or headline.line is None:
+        return Markup("")
+    of_size = next(
+        (
+            r
+            for r in (headline, *conclusions.laws)
+            if r.line is not None and r.line.params is not None
+        ),
+        None,
+    )
+    rows: list[list[Content]] = []
+    for times in (1.0, 2.0, 5.0, 10.0):
+        flops = times * conclusions.largest_flops
+        loss, low, high, _ = headline.line.at(flops)
+        params = of_size.line.at(flops)[3] if of_size is not None and of_size.line else None
+        rows.append(
+            [
+                f"{times:g} times the largest run",
+                words.flops(flops),
+                words.amount(params) if params else "not known",
+                interval(
+                    Bounded(value=loss, low=low, high=high)
+                    if headline.posterior
+                    else Bounded(value=loss),
+                    conclusions.question.level,
+                ),
+            ]
+        )
+    return section(
+        "What compute would buy",
+        table(["compute", "FLOPs", "best size", "loss"], rows, numbers=(1, 2)),
+        element("p", f"Loss by {headline.key}: {headline.basis}.", class_="soft"),
+        id="planning",
+    )
+
+
+def laws(material: Material) -> Markup:
+    conclusions = material.conclusions
+    level = words.share(conclusions.question.level)
+    blocks = [_law(result, level, result is conclusions.headline) for result in conclusions.laws]
+    return section(
+        "The laws",
+        joined(blocks),
+        element(
+            "p",
+            "N parameters of blocks and head, D tokens, C FLOPs. Points of the constant rate and "
+            "annealed ends are never in one fit. Forecasts enter no law.",
+            class_="soft",
+        ),
+        id="laws",
+    )
+
+
+def _law(result: LawResult, level: str, chosen: bool) -> Markup:
+    title = element("h3", result.key.replace("_", " ") + (", the law quoted" if chosen else ""))
+    about = element(
+        "p",
+        element("span", f"L = {result.expression}", class_="formula"),
+        f"  ({result.source}). Rests on {result.basis}.",
+    )
+    if result.law is None:
+        return joined([title, about, element("p", f"No law: {result.why_not}.")])
+    law = result.law
+    rows: list[list[Content]] = [
+        [name, meaning, words.figure(b.value), _parameter_interval(b)]
+        for name, meaning, b in result.parameters
+    ]
+    held = result.held_out
+    checked = (
+        f" Without the size of the costliest run ({words.amount(held.params)} parameters) it says "
+        f"{words.loss(held.predicted)} for that run, where {words.loss(held.seen)} was seen: "
+        f"{100 * held.error:+.2f} %."
+        if held is not None
+        else ""
+    )
+    note = (
+        f"{words.several(law.rows, 'row')} of {words.several(law.trials, 'trial')}, phases: "
+        f"{', '.join(result.phases)}; residuals {100 * law.rmse:.2f} % (rms).{checked}"
+    )
+    return joined(
+        [
+            title,
+            about,
+            table(["parameter", "meaning", "value", f"{level} interval"], rows, numbers=(2, 3)),
+            element("p", note, class_="soft"),
+        ]
+    )
+
+
+def _parameter_interval(bounded: Bounded) -> str:
+    if bounded.low is None or bounded.high is None:
+        return "none"
+    return f"{words.figure(bounded.low)} to {words.figure(bounded.high)}"

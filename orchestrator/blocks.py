@@ -57,6 +57,11 @@ class Space(Block):
     def _one_block_or_more(cls, value: object) -> object:
         return (cast("object", value),) if isinstance(value, Mapping) else value
 
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _one_condition_or_more(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @property
     def axes(self) -> dict[str, Axis]:
         """The axes outside the zip blocks, in the order of the spec."""
@@ -149,8 +154,15 @@ class SuccessiveHalving(Block):
             raise ValueError(f"{value!r} is no surrogate of this release; remove the key")
 
 
+def _by_kind_alone(value: object) -> object:
+    """`policy: uniform` for `policy: {kind: uniform}`."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
 Policy: TypeAlias = Annotated[
-    Exhaustive | Uniform | SuccessiveHalving, Field(discriminator="kind")
+    Exhaustive | Uniform | SuccessiveHalving,
+    Field(discriminator="kind"),
+    BeforeValidator(_by_kind_alone),
 ]
 
 

@@ -102,6 +102,14 @@ def test_overrides_reach_into_blocks_lists_and_the_space(file: Path) -> None:
     assert spec.resources.workers == 2
 
 
+def test_one_condition_and_a_bare_policy_need_no_brackets(file: Path) -> None:
+    spec, pool = load_sweep(file, ["policy=uniform", "space.exclude=width == 32"])
+    assert spec.policy.kind == "uniform"
+    assert (len(pool), pool.excluded) == (2, 2)
+    with pytest.raises(SpecError, match="did you mean 'uniform'"):
+        load_sweep(file, ["policy=unifrom"])
+
+
 def test_a_bad_override_is_told_as_such(file: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load_sweep(file, ["space.model.width=[32, 33]", "space.model.heads=[2]"])

@@ -209,6 +209,8 @@ def _quieten(*, local: bool) -> None:
     """What Ray reads from the environment, once: nothing reported home, nothing listening."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Else Ray prints its own words about every dead worker to stdout, where data belong.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
     given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if not local:
         if given and "RAY_AUTH_MODE" not in given:
@@ -348,6 +350,6 @@ def why_dead(error: Exception) -> str:
     for mark in ("Worker exit detail:", "because", ":"):
         _, found, rest = text.partition(mark)
         if found:
-            text = rest.strip()
+            text = rest.partition("Some common causes")[0].strip()
             break
     return f"died: {text[:200] or type(error).__name__}"

@@ -211,15 +211,7 @@ class RayBackend:
     def _prepare_data(self, nodes: Sequence[Node]) -> None:
         """The tokens, made on the first node, then found or made on the others; all the same."""
         self._tell("preparing the data")
-        sources = worker.sources(self._pool)
-        if self._cluster.own:
-            for data in sources:
-                try:
-                    worker.prepare_data(data)
-                except (ValueError, OSError) as error:
-                    raise BackendError(f"the data cannot be prepared: {error}") from error
-            return
-        for data in sources:
+        for data in worker.sources(self._pool):
             digests: dict[str, object] = {}
             for some in (nodes[:1], nodes[1:]):
                 digests |= self._cluster.on_each(some, worker.prepare_data, lambda _, d=data: (d,))
@@ -238,7 +230,8 @@ class RayBackend:
     def _await_workers(self) -> None:
         """All workers, or after the patience those that came."""
         self._tell(f"waiting for {len(self._members)} workers")
-        deadline = time.monotonic() + self._patience_s
+        self._told_at = time.monotonic()
+        deadline = self._told_at + self._patience_s
         while time.monotonic() < deadline:
             if all(member.arrived is not None for member in self._members):
                 return
@@ -398,3 +391,4 @@ class RayBackend:
                 f"{self._deaths} workers in a row died before they were ready; the last {why}"
             )
         self._members[self._members.index(member)] = self._hired()
+        self._told_at = time.monotonic()

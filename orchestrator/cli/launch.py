@@ -62,6 +62,8 @@ def launch(
         costs = read.resources.address or planned.gpu_hours_cap or planned.dollars_cap
         if costs and not yes and sys.stdin.isatty():
             click.confirm("Start it?", default=False, abort=True, err=True)
+    elif begun.state.closed is not None:
+        return _done_before(begun, json)
     else:
         speech.say(f"{read.name} was begun before: going on with it")
         _found(begun)
@@ -81,8 +83,18 @@ def resume(
     from orchestrator.assembly.reading import moved_to, read_sweep
 
     found = read_sweep(find(sweep, storage))
+    if found.state.closed is not None:
+        return _done_before(found, json)
     _found(found)
     return _drive(moved_to(found), found.pool, allow_drift, verbose, quiet, json)
+
+
+def _done_before(begun: BegunSweep, json: bool) -> int:
+    """Nothing is left to drive: the report is written again."""
+    from orchestrator.cli.learn import report
+
+    speech.say(f"{begun.spec.name} is done ({begun.state.closed}): nothing is left to run")
+    return report(str(begun.folder.path), json=json)
 
 
 def _found(begun: BegunSweep) -> None:

@@ -29,7 +29,7 @@ def answered(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) 
     """The conclusions with target, recommendation and sentence."""
     if conclusions.headline is None:
         return replace(conclusions, sentence=_no_law(conclusions))
-    target = _target(conclusions, cost)
+    target = _target(conclusions, evidence, cost)
     recommended = _recommended(conclusions, evidence, cost, target)
     conclusions = replace(conclusions, target=target, recommended=recommended)
     return replace(
@@ -55,17 +55,17 @@ def _of_size(conclusions: Conclusions) -> LawResult | None:
     return next((r for r in results if r.law is not None and r.law.form.inputs != ("C",)), None)
 
 
-def _target(conclusions: Conclusions, cost: FlopsPerToken) -> Answer | None:
+def _target(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) -> Answer | None:
     asked = conclusions.question.target
     if asked is None:
         what = f"{REACH:g} times the largest run"
-        return _at_compute(conclusions, REACH * conclusions.largest_flops, what, cost)
+        return _at_compute(conclusions, REACH * conclusions.largest_flops, what, evidence, cost)
     result = _of_size(conclusions)
     N, D = float(asked[0]), float(asked[1])
     flops = float(cost(np.array([N]))[0]) * D
     what = f"{words.amount(N)} parameters on {words.amount(D)} tokens"
     if result is None or result.law is None:
-        return _at_compute(conclusions, flops, f"the compute of {what}", cost)
+        return _at_compute(conclusions, flops, f"the compute of {what}", evidence, cost)
     low = high = None
     if result.posterior is not None:
         bounds = result.posterior.interval(N, D, level=conclusions.question.level)
@@ -88,12 +88,12 @@ def _recommended(
 ) -> Answer | None:
     flops = conclusions.question.deployment_flops
     if flops is not None:
-        answer = _at_compute(conclusions, flops, "the deployment compute", cost)
+        answer = _at_compute(conclusions, flops, "the deployment compute", evidence, cost)
     elif conclusions.question.target is None:
         answer = target
     else:
         far = REACH * conclusions.largest_flops
-        answer = _at_compute(conclusions, far, f"{REACH:g} times the largest run", cost)
+        answer = _at_compute(conclusions, far, f"{REACH:g} times the largest run", evidence, cost)
     best = leaders(evidence)
     if answer is None or not best:
         return answer
@@ -105,7 +105,7 @@ def _recommended(
 
 
 def _at_compute(
-    conclusions: Conclusions, flops: float, what: str, cost: FlopsPerToken
+    conclusions: Conclusions, flops: float, what: str, evidence: Evidence, cost: FlopsPerToken
 ) -> Answer | None:
     """The loss at a compute by the headline law, and the best size for it by a law of N and D."""
     headline = conclusions.headline
@@ -115,16 +115,19 @@ def _at_compute(
     reach = flops / conclusions.largest_flops
     doubts = list(_reach_doubts(reach))
     best: Optimum | None = None
+    fixed = False
     of_size = _of_size(conclusions)
     if of_size is not None and of_size.law is not None:
         try:
             best = compute_optimal(
                 of_size.posterior or of_size.law, flops, flops_per_token=cost, level=level
             )
-            doubts += _size_doubts(best.N.value, of_size, cost)
         except FitError as error:
             doubts.append(str(error))
-    fixed = best is not None and not _size_doubts(best.N.value, of_size, cost)
+        else:
+            found = _size_doubts(best, of_size, evidence)
+            doubts += found
+            fixed = not found
     by, loss = headline, _along(headline, flops, level)
     if of_size is not None and (of_size is headline or loss is None):
         by, loss = of_size, _bounded(best.loss) if best is not None else None
@@ -145,15 +148,36 @@ def _at_compute(
     )
 
 
-def _size_doubts(params: float, result: LawResult | None, cost: FlopsPerToken) -> Sequence[str]:
-    """Why a best size is not to be believed: the sizes trained lie too far from it."""
-    low, high = cost.smallest / SIZES_BEYOND, cost.largest * REACH * SIZES_BEYOND
-    if result is None or low <= params <= high:
+def _size_doubts(best: Optimum, result: LawResult, evidence: Evidence) -> Sequence[str]:
+    """Why a best size is not to be believed: the law is loose there, or its place lies too far
+    from what was trained."""
+    if result.law is None:
         return ()
-    return (
-        f"the best size is not known: {result.key} places it at {words.amount(params)} "
-        f"parameters, and {words.amount(cost.smallest)} to {words.amount(cost.largest)} were trained",
-    )
+    loose = [
+        known.name
+        for known, at in zip(result.law.form.parameters, result.law.working, strict=True)
+        if not known.linear and known.upper is not None and _at_end(at, known.lower, known.upper)
+    ]
+    if loose:
+        return (
+            f"the best size is not known: {' and '.join(loose)} of {result.key} rests at the end "
+            "of its range",
+        )
+    trials = evidence.with_points()
+    for what, value, seen in (
+        ("parameters", best.N.value, [float(trial.params) for trial in trials]),
+        ("tokens", best.D.value, [float(trial.stable.tokens[-1]) for trial in trials]),
+    ):
+        if not min(seen) / SIZES_BEYOND <= value <= max(seen) * REACH * SIZES_BEYOND:
+            return (
+                f"the best size is not known: {result.key} asks for {words.amount(value)} {what}, "
+                f"and {words.amount(min(seen))} to {words.amount(max(seen))} were trained",
+            )
+    return ()
+
+
+def _at_end(value: float, low: float, high: float) -> bool:
+    return min(value - low, high - value) <= 1e-6 * (high - low)
 
 
 def _along(result: LawResult, flops: float, level: float) -> Bounded | None:

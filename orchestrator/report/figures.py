@@ -68,10 +68,10 @@ def occupation(timeline: Timeline, params: Mapping[str, int]) -> Figure | None:
             segment.lane,
             max(end - start, total / unit * 0.001),
             left=start,
-            height=0.72,
+            height=0.4 if segment.branch else 0.76,
             color="white" if lost else colour[params[segment.trial]],
             edgecolor=style.ALERT if lost else "white",
-            hatch="////" if lost else ("...." if segment.branch else None),
+            hatch="////" if lost else None,
             lw=0.6,
         )
         if segment.ending == "stopped":
@@ -82,7 +82,7 @@ def occupation(timeline: Timeline, params: Mapping[str, int]) -> Figure | None:
     axes.set_xlabel(f"{name} since the first segment")
     marks: list[Line2D | Patch] = []
     if any(segment.branch for segment in segments):
-        marks.append(Patch(facecolor=style.FAINT, edgecolor="white", hatch="....", label="anneal"))
+        marks.append(Line2D([], [], color=style.FAINT, lw=3, label="thin: an annealing branch"))
     if any(segment.ending in ("lost", "diverged") for segment in segments):
         marks.append(
             Patch(facecolor="white", edgecolor=style.ALERT, hatch="////", label="lost or diverged")

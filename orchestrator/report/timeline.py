@@ -75,12 +75,13 @@ class _Reader:
     clock_s: float = 0.0
     since: float = 0.0
     now: float = 0.0
+    parted: float = 0.0
 
     def read(self, record: Record) -> None:
         event = record.event
         if isinstance(event, Opened):
             self.clock_s += self.now - self.since if self.sessions else 0.0
-            self.since = record.time
+            self.since, self.parted = record.time, self.now
         self.now = record.time
         match event:
             case Opened():
@@ -154,8 +155,8 @@ class _Reader:
                 trial=trial,
                 attempt=attempt,
                 begun=begun,
-                # What a dead driver left running ended when it was last heard of.
-                ended=self.now,
+                # What a dead driver left running ended when that driver was last heard of.
+                ended=self.parted if begun < self.since else self.now,
                 ending=ending,
                 lane=lane,
                 branch=started.branch is not None,

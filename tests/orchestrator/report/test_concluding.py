@@ -1,0 +1,147 @@
+"""Laws that are known: what the sweep concludes must be near them, and say so when it cannot be."""
+
+import json
+
+import numpy as np
+import pytest
+
+from orchestrator.policies.exhaustive import Exhaustive
+from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.report.conclusions import Conclusions
+from tests.orchestrator.report.ladders import (
+    ALPHA,
+    BETA,
+    SIZES,
+    Ladder,
+    annealed,
+    curves_of,
+    swept,
+    truth,
+)
+
+
+@pytest.fixture(scope="module")
+def halved() -> Ladder:
+    return swept(SuccessiveHalving(group_by="params"), 0.4, *curves_of())
+
+
+@pytest.fixture(scope="module")
+def concluded(halved: Ladder) -> Conclusions:
+    return halved.conclusions()
+
+
+def test_the_law_behind_the_curves_is_found(concluded: Conclusions) -> None:
+    chinchilla = next(result for result in concluded.laws if result.form == "chinchilla")
+    found = {name: bounded.value for name, _, bounded in chinchilla.parameters}
+    assert found["alpha"] == pytest.approx(ALPHA, abs=0.08)
+    assert found["beta"] == pytest.approx(BETA, abs=0.05)
+
+
+def test_the_answer_is_near_the_truth_beyond_the_largest_run(concluded: Conclusions) -> None:
+    target = concluded.target
+    assert target is not None
+    assert target.params is not None
+    assert target.tokens is not None
+    assert target.reach == pytest.approx(10.0)
+    said = truth(target.params.value, target.tokens.value)
+    assert target.loss.value == pytest.approx(said, rel=0.02)
+    assert 6 * target.params.value * target.tokens.value == pytest.approx(target.flops, rel=1e-3)
+
+
+def test_a_held_out_size_is_predicted(concluded: Conclusions) -> None:
+    for result in concluded.laws:
+        assert result.held_out is not None
+        assert abs(result.held_out.error) < 0.03
+
+
+def test_a_stated_target_is_answered_at_its_own_size(halved: Ladder) -> None:
+    concluded = halved.conclusions(target=(5_000_000, 200_000_000), deployment_flops=1e16)
+    target, recommended = concluded.target, concluded.recommended
+    assert target is not None
+    assert recommended is not None
+    assert target.params is not None
+    assert target.params.value == 5_000_000
+    assert target.loss.value == pytest.approx(truth(5e6, 2e8), rel=0.03)
+    assert "5M parameters on 200M tokens" in concluded.sentence
+    assert recommended.flops == 1e16
+
+
+def test_settings_to_begin_with_are_those_of_the_best_run(concluded: Conclusions) -> None:
+    assert concluded.recommended is not None
+    assert dict(concluded.recommended.settings) == {"optimizer.learning_rate": 1e-2}
+
+
+def test_two_sizes_give_no_law_and_no_number() -> None:
+    ladder = swept(Exhaustive(), 1.0, *curves_of(SIZES[:2], rates=(1e-2,)))
+    concluded = ladder.conclusions(forms=("chinchilla",))
+    assert concluded.headline is None
+    assert concluded.target is None
+    assert concluded.recommended is None
+    assert concluded.sentence.startswith("No law yet: chinchilla")
+    assert "needs 3 different values of N" in concluded.sentence
+    assert concluded.to_json()["why_not"]
+
+
+def test_a_sweep_without_a_point_concludes_nothing() -> None:
+    ladder = swept(Exhaustive(), 0.0, *curves_of())
+    concluded = ladder.conclusions()
+    assert concluded.headline is None
+    assert concluded.best is None
+    assert concluded.sentence.startswith("No law yet")
+
+
+def test_annealed_ends_get_a_law_of_their_own() -> None:
+    plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
+    concluded = annealed(plain, gain=0.1).conclusions(forms=("chinchilla",))
+    stable, ends = concluded.laws
+    assert stable.phases == ("stable",)
+    assert ends.phases == ("annealed",)
+    assert ends.key == "chinchilla (annealed)"
+    assert concluded.annealing_gain is not None
+    assert concluded.annealing_gain.value == pytest.approx(0.12, abs=0.03)
+    if ends.law is not None and stable.law is not None:
+        N, D = SIZES[3], SIZES[3] * 40
+        assert float(ends.law.predict(N, D)) < float(stable.law.predict(N, D))
+
+
+def test_a_best_rate_at_the_end_of_the_grid_is_told() -> None:
+    rates = (1e-3, 3e-3, 1e-2)
+    ladder = swept(Exhaustive(), 1.0, *curves_of(rates=rates))
+    doubts = " ".join(ladder.conclusions().doubts)
+    assert "optimizer.learning_rate: the largest value tried, 0.01, is the best at 6 of" in doubts
+
+
+def test_without_draws_there_is_no_interval(halved: Ladder) -> None:
+    concluded = halved.conclusions(draws=0)
+    assert concluded.headline is not None
+    assert concluded.headline.posterior is None
+    assert concluded.target is not None
+    assert concluded.target.loss.low is None
+    assert "(no interval)" in concluded.sentence
+
+
+def test_the_same_evidence_gives_the_same_conclusions(halved: Ladder) -> None:
+    one, two = (json.dumps(halved.conclusions().to_json()) for _ in range(2))
+    assert one == two
+
+
+def test_law_json_is_plain_and_finite(concluded: Conclusions) -> None:
+    record = json.loads(json.dumps(concluded.to_json(), allow_nan=False))
+    assert record["schema"] == "frontrunner.law/1"
+    assert record["answer"] == concluded.sentence
+    assert {law["form"] for law in record["laws"]} == {"power_irreducible", "chinchilla"}
+
+
+def test_a_line_is_read_between_its_points(concluded: Conclusions) -> None:
+    assert concluded.headline is not None
+    line = concluded.headline.line
+    assert line is not None
+    loss, low, high, _ = line.at(float(np.sqrt(line.flops[3] * line.flops[4])))
+    assert line.loss[4] < loss < line.loss[3]
+    assert low <= loss <= high
+
+
+def test_the_line_ends_at_ten_times_the_largest_run(concluded: Conclusions) -> None:
+    for result in concluded.laws:
+        assert result.line is not None
+        assert result.line.flops[-1] == pytest.approx(10 * concluded.largest_flops)

@@ -162,6 +162,28 @@ def read_records(path: Path, after: int = -1) -> Iterator[Record]:
     return (record for record, _ in _read(path) if record.seq > after)
 
 
+class JournalTail:
+    """Reads a journal that is being written, each time from where the last reading ended.
+
+    `after(seq)` gives the records beyond `seq`; asking for what was read before starts over.
+    Raises JournalError for damage in the middle.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seq, self._offset = -1, 0
+
+    def after(self, seq: int) -> Iterator[Record]:
+        if seq < self._seq:
+            self._seq, self._offset = -1, 0
+        if not self._path.exists():
+            return
+        for record, end in _read(self._path, self._offset, self._seq + 1):
+            self._seq, self._offset = record.seq, end
+            if record.seq > seq:
+                yield record
+
+
 def holder(path: Path) -> str | None:
     """Who holds the journal at `path`; None when nobody does."""
     lock = path.with_suffix(".lock")
@@ -220,10 +242,13 @@ def _line(record: Record) -> bytes:
     return b'%b,"crc32":"%08x"}\n' % (head, zlib.crc32(head))
 
 
-def _read(path: Path) -> Iterator[tuple[Record, int]]:
-    """Records with the byte offset after each; ends before a torn last line."""
-    offset, expected = 0, 0
+def _read(path: Path, offset: int = 0, expected: int = 0) -> Iterator[tuple[Record, int]]:
+    """Records with the byte offset after each; ends before a torn last line.
+
+    Begins at `offset`, where the record numbered `expected` must stand.
+    """
     with path.open("rb") as file:
+        file.seek(offset)
         for raw in file:
             offset += len(raw)
             try:

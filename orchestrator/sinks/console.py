@@ -1,0 +1,177 @@
+"""The terminal: a live view of the sweep, or one plain line for each thing worth telling.
+
+On a terminal a block of a few lines is redrawn in place; elsewhere (a log file, a batch system)
+lines are written for decisions, trouble, and progress every so often. Touches the stream it is
+given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.events import (
+    AttemptLost,
+    Closed,
+    Decided,
+    Diverged,
+    Event,
+    Opened,
+    Record,
+    StopAsked,
+)
+from orchestrator.state import SweepState
+from orchestrator.trial import Trial
+from orchestrator.values import Anneal, Stop
+
+PROGRESS_S = 10.0
+LINES_OF_TRIALS = 12
+STATUSES = ("running", "waiting", "idle", "stopped", "finished", "diverged", "failed")
+
+
+class ConsoleSink:
+    """Shows a sweep to whoever watches the terminal. `verbose` tells each decision by itself."""
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+        self._verbose = verbose
+        self._began = self._last = time.monotonic()
+        self._spent_before: int | None = None
+        self._live: Live | None = None
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def show(self, records: Sequence[Record], state: SweepState) -> None:
+        if self._spent_before is None:
+            self._spent_before = state.ledger.spent
+        for record in records:
+            for line in told(record.event, state, verbose=self._verbose):
+                self._console.print(Text(plain(line)))
+        now = time.monotonic()
+        if self._live is not None:
+            self._live.update(self._view(state), refresh=True)
+        elif now - self._last >= PROGRESS_S:
+            self._last = now
+            self._console.print(Text(plain(self._progress(state))))
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _progress(self, state: SweepState) -> str:
+        """`41 % of 6.1e+12 FLOPs, 2 running, best loss 2.684, about 3 min left`."""
+        parts = [f"{100 * share(state):.0f} % of {state.terms.budget:.3g} FLOPs", counts(state)]
+        best = best_of(state)
+        if best is not None:
+            parts.append(f"best loss {best.curve.loss.min():.4f} ({best.id})")
+        left = self._left_s(state)
+        if left is not None:
+            parts.append(f"about {lasting(left)} left")
+        return ", ".join(parts)
+
+    def _left_s(self, state: SweepState) -> float | None:
+        """Seconds until the budget is spent at this session's pace; None before there is one."""
+        elapsed = time.monotonic() - self._began
+        spent = state.ledger.spent - (self._spent_before or 0)
+        if elapsed < PROGRESS_S or spent <= 0:
+            return None
+        return (state.terms.budget - state.ledger.spent) / spent * elapsed
+
+    def _view(self, state: SweepState) -> RenderableType:
+        bar = ProgressBar(total=1.0, completed=share(state), width=40)
+        running = [trial for trial in state.trials.values() if trial.running]
+        room = max(1, min(LINES_OF_TRIALS, self._console.height - 5))
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for title in ("running", "tokens", "told to reach", "loss"):
+            table.add_column(title, justify="left" if title == "running" else "right")
+        for trial in running[:room]:
+            track = next(track for track in trial.tracks if track.running)
+            loss = track.curve.last_loss
+            table.add_row(
+                plain(trial.id) + (" (annealing)" if track is not trial.trunk else ""),
+                f"{track.position:,}",
+                f"{track.until:,}",
+                f"{loss:.4f}" if len(track.curve) else "-",
+            )
+        if len(running) > room:
+            table.add_row(f"and {len(running) - room} more")
+        return Group(bar, Text(plain(self._progress(state))), table)
+
+
+def told(event: Event, state: SweepState, *, verbose: bool) -> list[str]:
+    """Lines for an event, none for most."""
+    match event:
+        case Opened():
+            again = f"session {event.session} of" if event.session > 1 else "started"
+            slots = event.environment.slots
+            return [f"{again} {event.name}: {len(state.pool)} candidates, {slots} at a time"]
+        case Decided():
+            return _decided(event, verbose)
+        case Diverged():
+            return [f"{event.trial} diverged: {event.reason}"]
+        case AttemptLost() if event.cause != "interrupted" or verbose:
+            return [f"{event.trial}, attempt {event.attempt}, was lost: {event.reason}"]
+        case StopAsked():
+            return [f"pausing: {event.reason}"]
+        case Closed():
+            return [f"done: {event.reason}"]
+        case _:
+            return []
+
+
+def _decided(event: Decided, verbose: bool) -> list[str]:
+    """What was decided, by kind; with `verbose` each decision and its reason."""
+    if verbose:
+        return [f"{d.kind} {d.trial}: {d.reason}" for d in event.decisions]
+    stops = [d for d in event.decisions if isinstance(d, Stop)]
+    anneals = [d for d in event.decisions if isinstance(d, Anneal)]
+    extends = len(event.decisions) - len(stops) - len(anneals)
+    lines: list[str] = []
+    if stops:
+        lines.append(f"stopped {len(stops)} trials, such as {stops[0].trial}: {stops[0].reason}")
+    if extends:
+        first = next(d for d in event.decisions if d.kind == "extend")
+        lines.append(f"extending {extends} trials: {first.reason}")
+    if anneals:
+        lines.append(f"annealing {len(anneals)} trials: {anneals[0].reason}")
+    return lines
+
+
+def share(state: SweepState) -> float:
+    return state.ledger.spent / state.terms.budget if state.terms.budget else 0.0
+
+
+def counts(state: SweepState) -> str:
+    """`2 running, 12 stopped, 10 idle`, and how many were never started."""
+    by_status = Counter(trial.status for trial in state.trials.values())
+    said = [f"{by_status[status]} {status}" for status in STATUSES if by_status[status]]
+    unstarted = len(state.pool) - len(state.trials)
+    return ", ".join([*said, *([f"{unstarted} unstarted"] if unstarted else [])])
+
+
+def best_of(state: SweepState) -> Trial | None:
+    """The trial with the lowest loss so far."""
+    shown = [trial for trial in state.trials.values() if len(trial.curve)]
+    return min(shown, key=lambda trial: float(trial.curve.loss.min()), default=None)
+
+
+def lasting(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def plain(text: str) -> str:
+    """Without control characters, which a name could smuggle into a terminal."""
+    return "".join(character for character in text if character.isprintable())

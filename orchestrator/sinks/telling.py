@@ -1,0 +1,198 @@
+"""What of a journal is told to an experiment tracker: metrics, tags, and how each run stands.
+
+Pure: folds records and collects what changed, run by run, so that the tracker itself is a thin
+shell. One run for the sweep (key None) and one for each trial (its id). The step of a trial's
+metrics is tokens, that of the sweep's is points; times are those of the journal, in milliseconds,
+so that what is told twice is the same to the last bit. Touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from orchestrator.events import (
+    Closed,
+    Decided,
+    Opened,
+    PointReported,
+    Record,
+    SegmentEnded,
+    Started,
+    StopAsked,
+)
+from orchestrator.state import SweepState, apply, is_stale
+from orchestrator.trial import Trial
+from orchestrator.values import Point
+
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "KILLED", "FAILED"]
+
+FIGURES = {
+    "train_loss": "train/loss",
+    "bits_per_byte": "train/bits_per_byte",
+    "learning_rate": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "flops": "compute/flops",
+    "elapsed_s": "compute/attempt_seconds",
+}
+"""Metric names of a point's further figures. The losses stand without a prefix: the charts of
+names without one come first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A value of a run at a step; `time_ms` since the epoch."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Telling:
+    """What changed of one run: to be told at once. `began_ms` dates the run where it is new."""
+
+    began_ms: int
+    metrics: list[Metric] = field(default_factory=list[Metric])
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    status: RunStatus | None = None
+    ended_ms: int | None = None
+
+
+class Teller:
+    """Folds records in order; `take` collects what they change."""
+
+    def __init__(self, initial: SweepState) -> None:
+        self.state = initial
+
+    def skip(self, records: Iterable[Record]) -> None:
+        """Records that were told before."""
+        for record in records:
+            self.state = apply(self.state, record.event)
+
+    def take(self, records: Iterable[Record]) -> dict[str | None, Telling]:
+        """What the records change, by run. The sweep's run comes first."""
+        told: dict[str | None, Telling] = {}
+        touched: dict[str, int] = {}
+        last_ms, events = 0, 0
+        for record in records:
+            event, last_ms = record.event, round(record.time * 1000)
+            told.setdefault(None, Telling(began_ms=last_ms))
+            if isinstance(event, PointReported) and not is_stale(self.state, event):
+                self._tell_point(told, event, last_ms)
+            before = self.state
+            self.state = apply(before, event)
+            for trial in _concerned(event):
+                touched[trial] = last_ms
+            if isinstance(event, Started):
+                told.setdefault(event.trial, Telling(began_ms=last_ms))
+            if isinstance(event, Opened | StopAsked | Closed):
+                touched |= dict.fromkeys(self.state.trials, last_ms)
+            if isinstance(event, Decided | SegmentEnded | Closed):
+                told[None].metrics.extend(_sweep_metrics(self.state, last_ms))
+            events += 1
+        if events:
+            self._tell_standing(told, touched, last_ms)
+        return told
+
+    def _tell_point(
+        self, told: dict[str | None, Telling], event: PointReported, time_ms: int
+    ) -> None:
+        trial = self.state.trials[event.trial]
+        index = trial.track_of(event.attempt) or 0
+        if event.point.tokens <= trial.tracks[index].curve.last_tokens:
+            return
+        telling = told.setdefault(event.trial, Telling(began_ms=time_ms))
+        telling.metrics.extend(_point_metrics(event.point, branch=index > 0, time_ms=time_ms))
+
+    def _tell_standing(
+        self, told: dict[str | None, Telling], touched: dict[str, int], last_ms: int
+    ) -> None:
+        state = self.state
+        for name, time_ms in touched.items():
+            trial = state.trials.get(name)
+            if trial is None or trial.attempts == 0:
+                continue  # decided but never started: not a run yet
+            telling = told.setdefault(name, Telling(began_ms=time_ms))
+            outcome, telling.status = _standing(state, trial)
+            if telling.status not in ("RUNNING", "SCHEDULED"):
+                telling.ended_ms = time_ms
+            telling.tags |= {
+                "frontrunner.outcome": outcome,
+                "frontrunner.reason": _reason(trial),
+                "frontrunner.attempts": str(trial.attempts),
+            }
+        sweep = told[None]
+        sweep.status = _sweep_status(state)
+        if sweep.status == "FINISHED":
+            sweep.ended_ms = last_ms
+        sweep.tags["frontrunner.outcome"] = state.closed or state.stop_asked or "running"
+
+
+def _concerned(event: object) -> tuple[str, ...]:
+    """The trials whose standing an event may change."""
+    if isinstance(event, Decided):
+        return tuple(decision.trial for decision in event.decisions)
+    if isinstance(event, PointReported):
+        return ()
+    trial = getattr(event, "trial", None)
+    return () if trial is None else (trial,)
+
+
+def _point_metrics(point: Point, *, branch: bool, time_ms: int) -> list[Metric]:
+    values: dict[str, float] = {"loss_annealed" if branch else "loss": point.loss}
+    if not branch:
+        for name, key in FIGURES.items():
+            value = getattr(point, name)
+            if value is not None:
+                values[key] = float(value)
+    return [
+        Metric(key=key, value=value, step=point.tokens, time_ms=time_ms)
+        for key, value in values.items()
+    ]
+
+
+def _sweep_metrics(state: SweepState, time_ms: int) -> list[Metric]:
+    counts: dict[str, int] = dict.fromkeys(("running", "waiting", "stopped", "finished"), 0)
+    for trial in state.trials.values():
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    budget = state.terms.budget
+    values = {
+        "budget/spent_flops": float(state.ledger.spent),
+        "budget/spent_share": state.ledger.spent / budget if budget else 0.0,
+        "budget/device_hours": state.ledger.device_s / 3600,
+        **{f"trials/{status}": float(count) for status, count in counts.items()},
+    }
+    return [
+        Metric(key=key, value=value, step=state.points, time_ms=time_ms)
+        for key, value in values.items()
+    ]
+
+
+def _standing(state: SweepState, trial: Trial) -> tuple[str, RunStatus]:
+    """(outcome, status). Stopped is KILLED, never FAILED: nothing went wrong with it."""
+    match trial.status:
+        case "diverged" | "failed" as status:
+            return status, "FAILED"
+        case "stopped":
+            return "stopped", "KILLED"
+        case "finished":
+            return "finished", "FINISHED"
+        case "running":
+            return ("paused", "SCHEDULED") if state.stop_asked else ("running", "RUNNING")
+        case "idle" if state.closed:
+            return "survived", "FINISHED"
+        case _:
+            return ("paused" if state.stop_asked else "waiting"), "SCHEDULED"
+
+
+def _sweep_status(state: SweepState) -> RunStatus:
+    if state.closed:
+        return "FINISHED"
+    return "SCHEDULED" if state.stop_asked else "RUNNING"
+
+
+def _reason(trial: Trial) -> str:
+    return trial.diverged or trial.failed or trial.stop_reason or ""

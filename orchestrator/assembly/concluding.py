@@ -7,6 +7,7 @@ one step. Reads the journal without a lock, so a report can be written while the
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING
 from orchestrator.assembly.folders import SweepFolder
 from orchestrator.assembly.parts import in_words
 from orchestrator.assembly.reading import Sweep
-from orchestrator.report.conclusions import Conclusions, Question
+from orchestrator.report.conclusions import Bounded, Conclusions, Question
 from orchestrator.spec import SweepSpec
 
 if TYPE_CHECKING:
     from orchestrator.report.material import Material
+    from orchestrator.sinks.mlflow import MlflowSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,14 @@ class Written:
     law: Path
     summary: Path
     plane: Path
+
+    def publish(self, window: MlflowSink) -> None:
+        """Hand the law and the files to MLflow's record of the sweep."""
+        window.publish(
+            law=figures_of(self.conclusions),
+            artifacts=(self.report, self.law, self.summary, self.plane),
+            answer=self.conclusions.sentence,
+        )
 
 
 def question_of(spec: SweepSpec) -> Question:
@@ -78,6 +88,27 @@ def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
         summary=folder.summary,
         plane=folder.plane,
     )
+
+
+def figures_of(conclusions: Conclusions) -> dict[str, float]:
+    """The law that is quoted as single figures: parameters and the target's loss, with bounds."""
+    figures: dict[str, float] = {}
+
+    def put(name: str, bounded: Bounded) -> None:
+        for suffix, value in (("", bounded.value), ("_low", bounded.low), ("_high", bounded.high)):
+            if value is not None and math.isfinite(value):
+                figures[name + suffix] = value
+
+    headline, target = conclusions.headline, conclusions.target
+    if headline is not None:
+        for name, _, bounded in headline.parameters:
+            put(name, bounded)
+        if headline.held_out is not None:
+            figures["held_out_error"] = headline.held_out.error
+    if target is not None:
+        put("target_loss", target.loss)
+        figures["target_flops"] = target.flops
+    return figures
 
 
 def _material(sweep: Sweep, conclusions: Conclusions) -> Material:

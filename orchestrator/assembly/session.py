@@ -21,7 +21,7 @@ from orchestrator.assembly.folders import SweepFolder, folder_of
 from orchestrator.assembly.refusal import Interrupted, Refused
 from orchestrator.driver import Driver, Outcome
 from orchestrator.events import Opened
-from orchestrator.journal import FileJournal, JournalError, JournalHeld
+from orchestrator.journal import FileJournal, JournalError, JournalHeld, holder
 from orchestrator.pool import Pool
 from orchestrator.spec import SweepSpec, canonical_json, frozen_differences, spec_digest
 from orchestrator.state import SweepState
@@ -52,12 +52,14 @@ class Wishes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """How a session ended: `written` is the report of a sweep that is done, `tracking_uri` where
-    MLflow's records went (None where they were not wanted)."""
+    MLflow's records went and `charts` the page of their curves (None where they were not wanted
+    or not told yet)."""
 
     folder: SweepFolder
     outcome: Outcome
     written: Written | None
     tracking_uri: str | None
+    charts: str | None
 
 
 def owner() -> str:
@@ -72,10 +74,16 @@ def owner() -> str:
 def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | None:
     """The sweep that `spec` would go on with; None where none was started.
 
-    Raises Refused where the one that exists was started from another spec.
+    Raises Refused where the one that exists was started from another spec, or is driven now.
     """
     if not folder.exists:
         return None
+    held_by = holder(folder.journal)
+    if held_by is not None and held_by != owner():
+        raise Refused(
+            f"{folder.path}: the sweep is being driven by {held_by}; wait for it, or ask it to "
+            f"pause with `frontrunner stop {folder.name}`"
+        )
     sweep = reading.read_sweep(folder)
     changed = frozen_differences(sweep.first, spec)
     if changed:
@@ -113,7 +121,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         _check_drift(sweep, environment, wishes)
         if sweep is None:
             folder.write(folder.spec, canonical_json(spec) + "\n")
-        window = _mlflow(spec, folder, state, tracking_uri)
+        window = _mlflow(spec, folder, state, tracking_uri, wishes.say)
         sinks = parts.sinks_of(window, progress=wishes.progress, verbose=wishes.verbose)
         for sink in sinks:
             stack.callback(sink.close)
@@ -137,7 +145,13 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
             engine.backend.close()
             wishes.say("fitting the laws and writing the report")
             written = _finish(folder, window)
-    return Ended(folder=folder, outcome=outcome, written=written, tracking_uri=tracking_uri)
+    return Ended(
+        folder=folder,
+        outcome=outcome,
+        written=written,
+        tracking_uri=tracking_uri,
+        charts=window.charts_url if window is not None else None,
+    )
 
 
 def _finish(folder: SweepFolder, window: MlflowSink | None) -> Written:
@@ -208,7 +222,11 @@ def _check_drift(sweep: reading.Sweep | None, now: Environment, wishes: Wishes) 
 
 
 def _mlflow(
-    spec: SweepSpec, folder: SweepFolder, state: SweepState, uri: str | None
+    spec: SweepSpec,
+    folder: SweepFolder,
+    state: SweepState,
+    uri: str | None,
+    say: Callable[[str], None],
 ) -> MlflowSink | None:
     if uri is None:
         return None
@@ -221,6 +239,7 @@ def _mlflow(
         experiment=spec.tracking.experiment or spec.name,
         storage=folder.path,
         spec_text=canonical_json(spec),
+        say=say,
     )
 
 
@@ -274,8 +293,6 @@ def ask_to_stop(folder: SweepFolder, reason: str) -> str | None:
 
     Nothing is left where nobody would read it.
     """
-    from orchestrator.journal import holder
-
     held_by = holder(folder.journal)
     if held_by is not None:
         folder.write(folder.stop_request, f"{reason} (asked by {owner()})\n")

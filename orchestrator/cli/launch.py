@@ -171,8 +171,10 @@ def _told(ended: Ended, json: bool) -> int:
         beside = speech.beside("mlflow")
         if ended.tracking_uri.startswith("sqlite:"):
             speech.say(f"curves   {beside} ui --backend-store-uri {shown}")
+            if ended.charts is not None:
+                speech.say(f"         then open http://127.0.0.1:5000/{ended.charts}")
         else:
-            speech.say(f"curves   {ended.tracking_uri}")
+            speech.say(f"curves   {ended.charts or ended.tracking_uri}")
     return speech.DONE
 
 

@@ -14,8 +14,8 @@ from orchestrator.journal import MemoryJournal
 from orchestrator.policies.base import Policy
 from orchestrator.pool import Pool
 from orchestrator.recorded import RecordedCurve
-from orchestrator.report.conclusions import Conclusions, Question
 from orchestrator.report.concluding import conclude
+from orchestrator.report.conclusions import Conclusions, Question
 from orchestrator.report.evidence import evidence_of
 from orchestrator.report.material import Material, gathered
 from orchestrator.state import SweepState, Terms, fold

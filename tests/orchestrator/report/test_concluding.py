@@ -1,4 +1,4 @@
-"""Laws that are known: what the sweep concludes must be near them, and say so when it cannot be."""
+"""Laws that are known: conclusions must be near them, and say so when they cannot be."""
 
 import json
 

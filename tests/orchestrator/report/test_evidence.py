@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from orchestrator.events import Decided, Diverged, Started
 from orchestrator.laws.errors import FitError
+from orchestrator.laws.runs import CurveRows
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.report.evidence import Evidence, TrialEvidence, evidence_of
-from orchestrator.laws.runs import CurveRows
 from orchestrator.state import fold
-from orchestrator.events import Decided, Diverged, Started
 from orchestrator.values import Extend
 from tests.orchestrator.report.ladders import SIZES, annealed, curves_of, swept
 
@@ -100,7 +100,7 @@ def test_the_smallest_size_does_not_own_the_start_of_the_frontier_for_want_of_a_
     edge = evidence.frontier()
     firsts = np.flatnonzero(np.diff(edge.N) > 0) + 1
     others = np.median((edge.D / edge.N)[firsts])
-    smallest = edge.N == SIZES[0]
+    smallest = SIZES[0] == edge.N
     assert ((edge.D / edge.N)[smallest] >= 0.8 * others).all()
     assert (np.diff(edge.loss) <= 0).all()
 

@@ -10,9 +10,9 @@ import pytest
 
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.pool import Pool
 from orchestrator.report.page import page, plane_png
 from orchestrator.values import Candidate
-from orchestrator.pool import Pool
 from tests.orchestrator.report.ladders import SIZES, Ladder, annealed, curves_of, swept
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}

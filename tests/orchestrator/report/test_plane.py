@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,6 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
 def test_trials_come_smallest_first_and_best_first_within_a_size(ladder: Ladder) -> None:
     trials = shown_trials(ladder.state)
     assert [t.params for t in trials] == sorted(t.params for t in trials)
-    for one, other in zip(trials, trials[1:], strict=False):
+    for one, other in pairwise(trials):
         if one.params == other.params:
             assert one.loss <= other.loss

@@ -28,17 +28,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from chaos_checks import Check, checks, name_of
 
 from orchestrator.assembly.folders import SweepFolder
-from orchestrator.assembly.reading import Sweep, read_sweep
+from orchestrator.assembly.reading import read_sweep
 from orchestrator.assembly.refusal import Refused
-from orchestrator.events import AttemptLost, Closed, Opened, PointReported, SegmentEnded, Started
 from orchestrator.journal import JournalError
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER = "ray::Bench"
 SESSION_LIMIT_S = 300.0
-RESUMABLE = 75
 
 SPEC = """\
 version: 1
@@ -114,7 +113,7 @@ class Campaign:
 
     def kill(self, target: str, chance: random.Random) -> bool:
         """Whether there was something of that kind to kill."""
-        victims = [process for process in self.below() if _name(process).startswith(WORKER)]
+        victims = [process for process in self.below() if name_of(process).startswith(WORKER)]
         if target == "worker":
             if not victims:
                 return False
@@ -126,14 +125,6 @@ class Campaign:
         self.snapshots.append(self.journal())
         self.kills[target] += 1
         return True
-
-
-def _name(process: psutil.Process) -> str:
-    """What a process calls itself; empty for one that is gone."""
-    try:
-        return " ".join(process.cmdline())[:80].strip()
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def under_fire(campaign: Campaign, kills: int, chance: random.Random) -> int:
@@ -172,143 +163,6 @@ def _ended_early(campaign: Campaign, driver: subprocess.Popen[bytes]) -> int:
         campaign.tell(f"a session did not get on within {SESSION_LIMIT_S:.0f} s")
         driver.kill()
     return driver.wait()
-
-
-# --- what must be true afterwards ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One promise, and what breaks it; nothing does where `broken` is empty."""
-
-    promise: str
-    broken: tuple[str, ...] = ()
-
-
-def checks(campaign: Campaign, sweep: Sweep) -> Iterator[Check]:
-    closed = [r.seq for r in sweep.story() if isinstance(r.event, Closed)]
-    yield Check("the sweep is closed, once", () if len(closed) == 1 else (f"closed at {closed}",))
-    yield Check("no trial failed", tuple(t.id for t in sweep.state.trials.values() if t.failed))
-    yield Check("no journalled record lost", tuple(_lost_records(campaign)))
-    yield Check("no point twice", tuple(_twice(sweep)))
-    yield Check("a repeated step has the same loss", tuple(_unlike(sweep)))
-    yield Check("every journalled point is in its curve", tuple(_missing(sweep)))
-    yield Check("the ledger is the sum of points and lost work", tuple(_unbalanced(sweep)))
-    yield Check("every resume is from a journalled checkpoint", tuple(_unjournalled(sweep)))
-    yield Check("attempts are numbered once", tuple(_reused(sweep)))
-    yield Check("no process is left", tuple(_left(campaign)))
-
-
-def _lost_records(campaign: Campaign) -> Iterator[str]:
-    """What a kill found on disk must begin the final journal; a torn last line may be cut off."""
-    final = campaign.journal()
-    for number, snapshot in enumerate(campaign.snapshots, start=1):
-        whole = snapshot[: snapshot.rfind(b"\n") + 1]
-        if not final.startswith(whole):
-            yield f"the {len(whole)} bytes of kill {number} do not begin the journal"
-
-
-def _points(sweep: Sweep) -> Iterator[tuple[PointReported, int | None]]:
-    """Every journalled point with its branch, None on the trunk."""
-    branch: dict[tuple[str, int], int | None] = {}
-    for record in sweep.story():
-        event = record.event
-        if isinstance(event, Started):
-            branch[event.trial, event.attempt] = event.branch
-        elif isinstance(event, PointReported):
-            yield event, branch[event.trial, event.attempt]
-
-
-def _twice(sweep: Sweep) -> Iterator[str]:
-    counted = Counter((e.trial, e.attempt, e.point.tokens) for e, _ in _points(sweep))
-    return (f"{key} {n} times" for key, n in counted.items() if n > 1)
-
-
-def _unlike(sweep: Sweep) -> Iterator[str]:
-    losses: dict[tuple[str, int | None, int], float] = {}
-    for event, branch in _points(sweep):
-        key = (event.trial, branch, event.point.tokens)
-        if losses.setdefault(key, event.point.loss) != event.point.loss:
-            yield f"{key}: {losses[key]!r}, and {event.point.loss!r} in attempt {event.attempt}"
-
-
-def _missing(sweep: Sweep) -> Iterator[str]:
-    for event, branch in _points(sweep):
-        trial = sweep.state.trials[event.trial]
-        track = trial.tracks[0 if branch is None else branch + 1]
-        if event.point.tokens not in track.curve.tokens:
-            yield f"{event.trial} at {event.point.tokens} tokens, attempt {event.attempt}"
-
-
-def _unbalanced(sweep: Sweep) -> Iterator[str]:
-    """Spent: as far as each track ever got. Lost: what each start goes back from."""
-    spent = lost = 0
-    furthest: dict[tuple[str, int | None], int] = {}
-    origins: dict[tuple[str, int | None], int] = {}
-    at: dict[tuple[str, int | None], int] = {}
-    running: dict[tuple[str, int], tuple[str, int | None]] = {}
-    for record in sweep.story():
-        event = record.event
-        if isinstance(event, Opened):
-            running = {}
-        elif isinstance(event, Started):
-            key = (event.trial, event.branch)
-            begin = event.resume_from.tokens if event.resume_from else 0
-            origins.setdefault(key, 0 if event.branch is None else begin)
-            cost = sweep.pool[event.trial].flops
-            lost += max(0, cost(at.get(key, begin)) - cost(begin))
-            at[key] = begin
-            furthest.setdefault(key, begin)
-            running[event.trial, event.attempt] = key
-        elif isinstance(event, PointReported | SegmentEnded | AttemptLost):
-            key = running.get((event.trial, event.attempt))
-            if key is not None:
-                at[key] = max(at[key], _tokens(event))
-                furthest[key] = max(furthest[key], at[key])
-    for key, tokens in furthest.items():
-        cost = sweep.pool[key[0]].flops
-        spent += cost(tokens) - cost(origins[key])
-    ledger = sweep.state.ledger
-    if ledger.spent != spent:
-        yield f"spent is {ledger.spent}, the points make {spent}"
-    if ledger.lost != lost:
-        yield f"lost is {ledger.lost}, the starts make {lost}"
-    if ledger.reserved != 0:
-        yield f"{ledger.reserved} FLOPs are still reserved"
-    if ledger.spent > sweep.state.terms.budget:
-        yield f"spent {ledger.spent} of a budget of {sweep.state.terms.budget}"
-
-
-def _tokens(event: PointReported | SegmentEnded | AttemptLost) -> int:
-    if isinstance(event, PointReported):
-        return event.point.tokens
-    return event.reached if isinstance(event, AttemptLost) else event.tokens
-
-
-def _unjournalled(sweep: Sweep) -> Iterator[str]:
-    known: set[tuple[str, str]] = set()
-    for record in sweep.story():
-        event = record.event
-        if isinstance(event, Started) and event.resume_from is not None:
-            if (event.trial, event.resume_from.path) not in known:
-                yield f"record {record.seq}: {event.resume_from.path}"
-        elif isinstance(event, PointReported | SegmentEnded) and event.checkpoint is not None:
-            known.add((event.trial, event.checkpoint.path))
-
-
-def _reused(sweep: Sweep) -> Iterator[str]:
-    counted = Counter(
-        (r.event.trial, r.event.attempt) for r in sweep.story() if isinstance(r.event, Started)
-    )
-    return (f"{key} {n} times" for key, n in counted.items() if n > 1)
-
-
-def _left(campaign: Campaign) -> Iterator[str]:
-    """Ray's two agents of a killed cluster ask for its whereabouts for up to two minutes before
-    they go; they hold nothing, and are not waited for."""
-    _, alive = psutil.wait_procs(list(campaign.seen.values()), timeout=10)
-    names = {process.pid: _name(process) for process in alive}
-    return (f"{pid} {name}" for pid, name in names.items() if name and "Agent" not in name)
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -350,7 +204,8 @@ def judged(campaign: Campaign, code: int, kills: int) -> Iterator[Check]:
     short = () if done == kills else (f"only {done} of {kills}: the sweep was over before",)
     yield Check("every kill was made", short)
     if campaign.folder.exists:
-        yield from checks(campaign, read_sweep(campaign.folder))
+        seen = campaign.seen.values()
+        yield from checks(read_sweep(campaign.folder), campaign.snapshots, seen)
 
 
 def tell(campaign: Campaign, found: list[Check], wall_s: float, *, as_json: bool) -> None:

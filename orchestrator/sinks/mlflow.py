@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.events import Opened, Record
 from orchestrator.sinks.telling import Teller, Telling
@@ -38,6 +38,7 @@ LINGER_S = 1.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 LONGEST_VALUE = 5000
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
 
 SWEEP, TRIAL, SENT = "frontrunner.sweep", "frontrunner.trial", "frontrunner.sent"
 CHARTS = "#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
@@ -371,15 +372,12 @@ def _short(value: str) -> str:
 
 def _brief(error: Exception) -> str:
     first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first}"[:200]
+    return _CREDENTIALS.sub("//", f"{type(error).__name__}: {first}")[:200]
 
 
 def _without_password(uri: str) -> str:
     """The address as it may be shown: user and password, if any, left out."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri.rstrip("/")
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+    return _CREDENTIALS.sub("//", uri).rstrip("/")
 
 
 def _to_stderr(text: str) -> None:

@@ -121,7 +121,7 @@ def _plan_lines(plan: Plan, kept: str) -> list[str]:
     if plan.dollars is not None:
         cap = f" of {plan.dollars_cap:g}" if plan.dollars_cap is not None else ""
         lines.append(f"  money        {plan.dollars:.2f} dollars{cap}")
-    lines.append(f"  the law rests on {kept}")
+    lines.append(f"  for the law  {kept}")
     return lines
 
 

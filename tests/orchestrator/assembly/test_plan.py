@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.assembly.plan import kept_sizes, plan_of
+from orchestrator.assembly.specs import read_spec
+from orchestrator.assembly.refusal import Refused
+from orchestrator.pool import budget_flops
+from tests.orchestrator.assembly import specs
+
+
+def test_the_plan_adds_up(tmp_path: Path) -> None:
+    spec, pool = read_spec(str(specs.recorded(tmp_path)), [])
+    plan = plan_of(spec, pool, workers=3)
+    assert sum(row.candidates for row in plan.sizes) == plan.candidates == 12
+    assert sum(row.flops for row in plan.sizes) == plan.exhaustive == pool.exhaustive_flops
+    assert plan.budget == budget_flops(spec, pool)
+    assert sum(row.cost for row in plan.rungs) <= plan.budget
+    assert plan.share == pytest.approx(0.4, rel=1e-6)
+
+
+def test_more_workers_never_beat_the_longest_path(tmp_path: Path) -> None:
+    spec, pool = read_spec(str(specs.recorded(tmp_path)), ["policy.group_by=null"])
+    paths = [plan_of(spec, pool, workers=n).path_here for n in (1, 2, 5, 100)]
+    assert paths == sorted(paths, reverse=True)  # type: ignore[type-var]
+    assert paths[-1] == plan_of(spec, pool).path
+
+
+def test_time_and_money_follow_from_a_workers_speed_alone(tmp_path: Path) -> None:
+    extra = "budget: {flops: 40%, gpu_hours: 1, dollars: 5, dollars_per_gpu_hour: 2}\n"
+    path = specs.recorded(tmp_path)
+    path.write_text(path.read_text().replace("budget: {flops: 40%}\n", extra))
+    spec, pool = read_spec(str(path), [])
+    blind = plan_of(spec, pool)
+    assert blind.gpu_hours is None
+    assert blind.dollars is None
+    assert any("--flops-per-s" in warning for warning in blind.warnings)
+    slow = plan_of(spec, pool, flops_per_s=blind.planned / 36000)
+    assert slow.gpu_hours == pytest.approx(10)
+    assert slow.dollars == pytest.approx(20)
+    assert any("10 GPU-hours" in warning for warning in slow.warnings)
+    assert any("20 dollars" in warning for warning in slow.warnings)
+
+
+def test_annealing_is_paid_from_the_same_budget(tmp_path: Path) -> None:
+    spec, pool = read_spec(str(specs.live(tmp_path)), [])
+    plan = plan_of(spec, pool)
+    assert plan.annealing == int(plan.budget * 0.1)
+    assert sum(row.cost for row in plan.rungs) + plan.annealing <= plan.budget
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("policy.group_by=params", "all 6 sizes reach the last rung"),
+        ("policy.group_by=null", "the losses decide"),
+        ("policy={kind: uniform}", "each trial with an even share"),
+        ("policy={kind: exhaustive}", "to their end"),
+    ],
+)
+def test_what_the_law_rests_on_is_said(policy: str, said: str, tmp_path: Path) -> None:
+    spec, pool = read_spec(str(specs.recorded(tmp_path)), [policy])
+    assert said in kept_sizes(plan_of(spec, pool), spec)
+
+
+def test_ungrouped_halving_is_warned_about(tmp_path: Path) -> None:
+    spec, pool = read_spec(str(specs.recorded(tmp_path)), ["policy.group_by=null"])
+    assert any("lose its spread" in warning for warning in plan_of(spec, pool).warnings)
+
+
+def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="is no override"):
+        read_spec(str(specs.recorded(tmp_path)), ["other.yaml"])

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.events import Opened, Record
-from orchestrator.sinks.telling import Teller, Telling
+from orchestrator.sinks.telling import LOSS, Teller, Telling
 from orchestrator.state import SweepState
 from orchestrator.values import Candidate
 
@@ -38,6 +38,7 @@ LINGER_S = 1.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 LONGEST_VALUE = 5000
+OUTCOMES_IN_NAMES = ("stopped", "diverged", "failed")
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 
 SWEEP, TRIAL, SENT = "frontrunner.sweep", "frontrunner.trial", "frontrunner.sent"
@@ -194,7 +195,7 @@ class _Tracker:
         self._experiment: str | None = None
         self._sweep_id = ""
         self._runs: dict[str | None, str] = {}
-        self._statuses: dict[str | None, str] = {}
+        self._standing: dict[str | None, tuple[str, str]] = {}
 
     @property
     def charts_url(self) -> str | None:
@@ -250,7 +251,7 @@ class _Tracker:
         """The law on the sweep's run and at the head of the experiment, and the files."""
         client, run = self._connected(), self._runs[None]
         for key, value in conclusion.law.items():
-            client.log_metric(run, f"law/{key}", value)
+            client.log_metric(run, f"sweep/law_{key}", value)
         for path in conclusion.artifacts:
             client.log_artifact(run, str(path))
         if conclusion.answer:
@@ -281,7 +282,7 @@ class _Tracker:
             artifact_location=folder.absolute().as_uri() if database else None,
             tags={
                 "mlflow.experimentKind": "custom_model_development",
-                "mlflow.experiment.primaryMetric.name": "loss",
+                "mlflow.experiment.primaryMetric.name": LOSS,
                 "mlflow.experiment.primaryMetric.greaterIsBetter": "False",
             },
         )
@@ -321,15 +322,20 @@ class _Tracker:
         return run_id
 
     def _set_status(self, client: MlflowClient, key: str | None, telling: Telling) -> None:
+        """The run's status, and what came of a trial in its name, which charts and lists show."""
         status = telling.status
-        if status is None or self._statuses.get(key) == status:
+        outcome = telling.tags.get("frontrunner.outcome", "")
+        if status is None or self._standing.get(key) == (status, outcome):
             return
         run = self._runs[key]
-        if telling.ended_ms is None:
+        if key is None:
             client.update_run(run, status=status)
         else:
+            name = f"{key} ({outcome})" if outcome in OUTCOMES_IN_NAMES else key
+            client.update_run(run, status=status, name=name)
+        if telling.ended_ms is not None:
             client.set_terminated(run, status=status, end_time=telling.ended_ms)
-        self._statuses[key] = status
+        self._standing[key] = (status, outcome)
 
 
 def _params(candidate: Candidate) -> dict[str, str]:

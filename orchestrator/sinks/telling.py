@@ -28,16 +28,17 @@ from orchestrator.values import Point
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "KILLED", "FAILED"]
 
+LOSS, ANNEALED = "loss/validation", "loss/validation_annealed"
 FIGURES = {
-    "train_loss": "train/loss",
-    "bits_per_byte": "train/bits_per_byte",
-    "learning_rate": "train/learning_rate",
-    "grad_norm": "train/grad_norm",
-    "flops": "compute/flops",
-    "elapsed_s": "compute/attempt_seconds",
+    "bits_per_byte": "loss/validation_bits_per_byte",
+    "train_loss": "run/train_loss",
+    "learning_rate": "run/learning_rate",
+    "grad_norm": "run/grad_norm",
+    "flops": "run/flops",
+    "elapsed_s": "run/attempt_seconds",
 }
-"""Metric names of a point's further figures. The losses stand without a prefix: the charts of
-names without one come first."""
+"""Metric names of a point's further figures. Charts are laid out by the alphabet: with these names
+the first one that a newcomer sees is the validation loss of all trials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ def _concerned(event: object) -> tuple[str, ...]:
 
 
 def _point_metrics(point: Point, *, branch: bool, time_ms: int) -> list[Metric]:
-    values: dict[str, float] = {"loss_annealed" if branch else "loss": point.loss}
+    values: dict[str, float] = {ANNEALED if branch else LOSS: point.loss}
     if not branch:
         for name, key in FIGURES.items():
             value = getattr(point, name)
@@ -160,10 +161,10 @@ def _sweep_metrics(state: SweepState, time_ms: int) -> list[Metric]:
         counts[trial.status] = counts.get(trial.status, 0) + 1
     budget = state.terms.budget
     values = {
-        "budget/spent_flops": float(state.ledger.spent),
-        "budget/spent_share": state.ledger.spent / budget if budget else 0.0,
-        "budget/device_hours": state.ledger.device_s / 3600,
-        **{f"trials/{status}": float(count) for status, count in counts.items()},
+        "sweep/spent_flops": float(state.ledger.spent),
+        "sweep/spent_share": state.ledger.spent / budget if budget else 0.0,
+        "sweep/device_hours": state.ledger.device_s / 3600,
+        **{f"sweep/trials_{status}": float(count) for status, count in counts.items()},
     }
     return [
         Metric(key=key, value=value, step=state.points, time_ms=time_ms)

@@ -18,6 +18,7 @@ from orchestrator.events import Record
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.sinks.mlflow import MlflowSink
+from orchestrator.sinks.telling import LOSS
 from orchestrator.state import SweepState, fold
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
@@ -60,7 +61,7 @@ def runs(store: Path, experiment: str) -> list[Any]:
     return list(client.search_runs([found.experiment_id], max_results=1000))
 
 
-def history(store: Path, run: Any, key: str = "loss") -> list[tuple[int, float, int]]:
+def history(store: Path, run: Any, key: str = LOSS) -> list[tuple[int, float, int]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
@@ -82,6 +83,8 @@ def check_whole(store: Path, experiment: str, state: SweepState) -> None:
         )
         assert run.info.status in ("KILLED", "FINISHED")
         assert (run.info.status == "KILLED") == (trial.status == "stopped")
+        stopped = " (stopped)" if trial.status == "stopped" else ""
+        assert run.info.run_name == trial.id + stopped
         assert run.data.params["rate"] == str(trial.candidate.setting("rate"))
     assert by_trial[None].info.status == "FINISHED"
 
@@ -95,7 +98,7 @@ def test_a_sweep_is_told_whole_with_the_times_of_its_journal(store: Path) -> Non
     window.close()
     check_whole(store, "whole", state)
     told = next(run for run in runs(store, "whole") if "frontrunner.trial" not in run.data.tags)
-    assert told.data.metrics["law/alpha"] == 0.34
+    assert told.data.metrics["sweep/law_alpha"] == 0.34
     assert told.data.tags["frontrunner.law"] == "L = 1.8 at 1e20"
     assert told.info.start_time == round(records[0].time * 1000)
     from mlflow import MlflowClient

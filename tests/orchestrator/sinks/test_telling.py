@@ -19,7 +19,7 @@ from orchestrator.events import (
 )
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
-from orchestrator.sinks.telling import Teller
+from orchestrator.sinks.telling import ANNEALED, LOSS, Teller
 from orchestrator.state import SweepState
 from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point
 from tests.orchestrator.worlds import drive, fresh, small_pool
@@ -42,7 +42,7 @@ def test_every_point_is_told_once_however_the_records_are_cut(size: int) -> None
     for start in range(0, len(records), size):
         for run, telling in teller.take(records[start : start + size]).items():
             told.extend((run, m.key, m.step, m.value) for m in telling.metrics)
-    losses = {(run, step, value) for run, key, step, value in told if key == "loss"}
+    losses = {(run, step, value) for run, key, step, value in told if key == LOSS}
     assert losses == {
         (trial.id, tokens, loss)
         for trial in state.trials.values()
@@ -50,7 +50,7 @@ def test_every_point_is_told_once_however_the_records_are_cut(size: int) -> None
             trial.curve.tokens.tolist(), trial.curve.loss.tolist(), strict=True
         )
     }
-    assert sum(key == "loss" for _, key, _, _ in told) == state.points == len(losses)
+    assert sum(key == LOSS for _, key, _, _ in told) == state.points == len(losses)
 
 
 def test_stopped_is_killed_with_its_reason_and_survivors_finish() -> None:
@@ -110,8 +110,8 @@ def test_annealed_losses_have_a_metric_of_their_own() -> None:
     low = replace(POINT, attempt=2, point=Point(tokens=120, flops=1.0, loss=2.5, phase="annealed"))
     events = (OPENED, GO, START, POINT, END, anneal, begin, low)
     told = Teller(fresh(POOL, BUDGET)).take([record(i, e) for i, e in enumerate(events)])
-    losses = {(m.key, m.step): m.value for m in told[A].metrics if m.key.startswith("loss")}
-    assert losses == {("loss", 100): 3.0, ("loss_annealed", 120): 2.5}
+    losses = {(m.key, m.step): m.value for m in told[A].metrics if m.key.startswith("loss/")}
+    assert losses == {(LOSS, 100): 3.0, (ANNEALED, 120): 2.5}
 
 
 def test_points_of_superseded_attempts_are_not_told() -> None:
@@ -119,4 +119,4 @@ def test_points_of_superseded_attempts_are_not_told() -> None:
     told = Teller(fresh(POOL, BUDGET)).take(
         [record(i, e) for i, e in enumerate((OPENED, GO, START, late, POINT))]
     )
-    assert [m.value for m in told[A].metrics if m.key == "loss"] == [3.0]
+    assert [m.value for m in told[A].metrics if m.key == LOSS] == [3.0]

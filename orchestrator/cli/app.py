@@ -11,8 +11,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from typing import cast
 
-import click
 import typer
 
 from orchestrator.assembly.refusal import Interrupted, Refused, told
@@ -61,20 +61,34 @@ def run(argv: Sequence[str]) -> int:
     except Interrupted as interrupted:
         speech.say(str(interrupted), style="yellow")
         return speech.LATER
-    except click.exceptions.Exit as left:
+    except typer.Exit as left:
         return left.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         speech.say("interrupted", style="yellow")
         return speech.LATER
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
-        return speech.BAD
     except BrokenPipeError:
         # Whoever read our output has left: say nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return speech.DONE
     except Exception as error:  # told below, and kept whole in a file
+        if isinstance(error, _usage_errors()):
+            speech.say(f"{error.format_message()} (--help says more)")
+            return speech.BAD
         return _our_fault(error, shown="--debug" in argv)
+
+
+class _UsageProblem(Exception):
+    """The shape of what typer raises for a command line; never raised by us."""
+
+    def format_message(self) -> str: ...
+
+
+def _usage_errors() -> type[_UsageProblem]:
+    """What typer raises for a command line it cannot read. It comes from the copy of click inside
+    typer, or from click itself, depending on typer's version."""
+    bases = typer.BadParameter.__mro__
+    found = next(base for base in bases if base.__name__ == "ClickException")
+    return cast("type[_UsageProblem]", found)
 
 
 def _our_fault(error: Exception, *, shown: bool) -> int:

@@ -6,7 +6,6 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from orchestrator.cli import speech
@@ -61,7 +60,7 @@ def launch(
             show_plan(planned, kept_sizes(planned, read))
         costs = read.resources.address or planned.gpu_hours_cap or planned.dollars_cap
         if costs and not yes and sys.stdin.isatty():
-            click.confirm("Start it?", default=False, abort=True, err=True)
+            typer.confirm("Start it?", default=False, abort=True, err=True)
     elif begun.state.closed is not None:
         return _done_before(begun, json)
     else:

@@ -106,8 +106,9 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
     path = specs.recorded(tmp_path)
     driven(path, asked=after(2))
     folder = find("ladder", str(tmp_path / "sweeps"))
-    with FileJournal(folder.journal, owner="ada on node7, process 12"), pytest.raises(
-        Refused, match="ada on node7, process 12"
+    with (
+        FileJournal(folder.journal, owner="ada on node7, process 12"),
+        pytest.raises(Refused, match="ada on node7, process 12"),
     ):
         driven(path)
 
@@ -221,9 +222,7 @@ def test_the_standing_tells_a_pause_from_a_lost_driver(tmp_path: Path) -> None:
 
 def test_hours_and_money_are_caps_too(tmp_path: Path) -> None:
     path = specs.recorded(tmp_path)
-    path.write_text(
-        path.read_text().replace("{flops: 40%}", "{flops: 40%, gpu_hours: 0.0000001}")
-    )
+    path.write_text(path.read_text().replace("{flops: 40%}", "{flops: 40%, gpu_hours: 0.0000001}"))
     ended = driven(path)
     assert ended.outcome.kind == "paused"
     assert "budget.gpu_hours" in ended.outcome.reason

@@ -36,7 +36,7 @@ from orchestrator.assembly.refusal import Refused
 from orchestrator.journal import JournalError
 
 ROOT = Path(__file__).resolve().parents[1]
-WORKER = "ray::Bench"
+WORKER = "ray::Seat"
 SESSION_LIMIT_S = 300.0
 
 SPEC = """\

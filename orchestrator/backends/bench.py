@@ -30,11 +30,13 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """A worker that is ready: its host and process, and the facts of the place."""
+    """A worker that is ready: its host and process, the facts of the place, and the engine's name
+    for it."""
 
     host: str
     pid: int
     facts: tuple[tuple[str, str], ...]
+    node: str = ""
 
 
 class Bench:

@@ -19,11 +19,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.backends.base import BackendError
+from orchestrator.backends.bench import Arrival, Bench
+
+if TYPE_CHECKING:
+    from trainers.config import TrainConfig
 
 ANSWER_S = 60.0
 ARRIVAL_OF_FILES_S = 15.0
@@ -33,6 +37,15 @@ OBJECT_STORE_BYTES = 100 * 2**20
 _SLACK = 1e-9
 
 Tell = Callable[[str], None]
+
+
+class Seat(Bench):
+    """A bench that knows the node on which it stands."""
+
+    def arrive(self, config: TrainConfig) -> Arrival:
+        import ray
+
+        return replace(super().arrive(config), node=ray.get_runtime_context().get_node_id())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +75,14 @@ class Cluster:
         self._connected = connected
         self._tell = tell
         self.nodes = [_node(entry) for entry in ray.nodes() if entry["Alive"]]
+        self._proven: set[str] = set()
 
     @classmethod
     def open(cls, address: str | None, slots: int | None, cpus: float, tell: Tell) -> Cluster:
         """The cluster of this process, at the address, at $RAY_ADDRESS, or a new one: the first
         that there is. Raises BackendError where it cannot be had."""
         address = address or os.environ.get("RAY_ADDRESS") or None
+        address = None if address == "local" else address
         _quieten(local=address is None)
         import ray
 
@@ -130,9 +145,19 @@ class Cluster:
             for node in nodes:
                 _judge(node.name, found[node.name], ours, storage)
                 _await_file(node.name, answers[node.name], nonce, storage)
+                self._proven.add(node.id)
         finally:
             for path in (question, *answers.values()):
                 path.unlink(missing_ok=True)
+
+    def admit(self, node_id: str, storage: Path, ours: Mapping[str, str]) -> None:
+        """Prove a node that has joined since the start. Raises BackendError as `prove` does."""
+        import ray
+
+        if self.own or node_id in self._proven:
+            return
+        self.nodes = [_node(entry) for entry in ray.nodes() if entry["Alive"]]
+        self.prove([node for node in self.nodes if node.id == node_id], storage, ours)
 
     def on_each(
         self,
@@ -173,10 +198,11 @@ class Cluster:
         return answers
 
     def kill(self, actor: Any) -> None:
-        """End an actor's process now; nothing where it is gone."""
+        """End an actor's process now; nothing where it is gone, or was never there."""
         import ray
 
-        ray.kill(actor, no_restart=True)
+        if actor is not None:
+            ray.kill(actor, no_restart=True)
 
     def close(self, actors: Sequence[Any]) -> None:
         """Kill the actors, wait a bounded time for their end, and let go of the cluster."""
@@ -184,6 +210,7 @@ class Cluster:
 
         if not ray.is_initialized():
             return
+        actors = [actor for actor in actors if actor is not None]
         for actor in actors:
             self.kill(actor)
         if not self.own and actors:

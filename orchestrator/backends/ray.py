@@ -19,8 +19,8 @@ from typing import Any
 
 from orchestrator.backends import worker
 from orchestrator.backends.base import BackendError, Report
-from orchestrator.backends.bench import Arrival, Bench
-from orchestrator.backends.cluster import Cluster, Node, check_request, why_dead
+from orchestrator.backends.bench import Arrival
+from orchestrator.backends.cluster import Cluster, Node, Seat, check_request, why_dead
 from orchestrator.events import AttemptLost, Cause, PointReported, Started
 from orchestrator.pool import Pool
 from orchestrator.values import Environment
@@ -29,7 +29,7 @@ PULL_WAIT_S = 10.0
 SLICE_S = 0.5
 TELL_EVERY_S = 15.0
 RETRY_S = 0.5
-DEATHS_ON_ARRIVAL = 4
+DEATHS_ON_ARRIVAL = 6
 
 
 def _silent(_: str) -> None:
@@ -43,8 +43,8 @@ class _Member:
     `seen` is the number of its last report that a poll returned. Times are monotonic seconds.
     """
 
-    handle: Any
     since: float
+    handle: Any = None
     arrival: Any = None
     arrived: Arrival | None = None
     pull: Any = None
@@ -166,8 +166,6 @@ class RayBackend:
         self._unsaid.clear()
         self._cluster.close([member.handle for member in members])
 
-    # --- at the start --------------------------------------------------------------------------
-
     def _manned(self, slots: int | None, gpus: float | None, cpus: float) -> Environment:
         """Prove the nodes, start the workers, prepare the data, and wait for all three."""
         cluster, configs = self._cluster, self._pool.configs
@@ -184,7 +182,8 @@ class RayBackend:
         if not cluster.own:
             cluster.prove(nodes, self._storage, worker.handshake())
         self._options = {"num_cpus": cpus, "num_gpus": gpus}
-        self._members = [self._hired() for _ in range(slots or room)]
+        self._members = [_Member(since=time.monotonic()) for _ in range(slots or room)]
+        self._tend()
         if self._train is None:
             self._prepare_data(nodes)
         self._await_workers()
@@ -196,17 +195,17 @@ class RayBackend:
         ray_version = ("ray", metadata.version("ray"))
         return Environment(slots=len(self._members), facts=(*facts, ray_version))
 
-    def _hired(self) -> _Member:
+    def _hire(self, member: _Member) -> None:
+        """Start the member's worker, unless it has one, and ask for its arrival."""
         import ray
 
-        # Never restarted by Ray: a new process is a new attempt, and that is the driver's to say.
-        actor = ray.remote(Bench).options(
-            max_restarts=0, max_task_retries=0, max_concurrency=4, **self._options
-        )
-        handle: Any = actor.remote(str(self._storage), self._train)
-        member = _Member(handle=handle, since=time.monotonic())
-        member.arrival = handle.arrive.remote(self._pool.configs[0])
-        return member
+        if member.handle is None:
+            # Never restarted by Ray: a new process is a new attempt, which the driver decides.
+            actor = ray.remote(Seat).options(
+                max_restarts=0, max_task_retries=0, max_concurrency=4, **self._options
+            )
+            member.handle = actor.remote(str(self._storage), self._train)
+        member.arrival = member.handle.arrive.remote(self._pool.configs[0])
 
     def _prepare_data(self, nodes: Sequence[Node]) -> None:
         """The tokens, made on the first node, then found or made on the others; all the same."""
@@ -253,8 +252,6 @@ class RayBackend:
             "all of it taken by others or gone; free some, or add nodes, and resume"
         )
 
-    # --- all the time --------------------------------------------------------------------------
-
     def _listen(self, timeout_s: float) -> None:
         """Keep the calls going, wait for an answer at most so long, and take in what came."""
         import ray
@@ -296,7 +293,7 @@ class RayBackend:
             late = sum(member.arrived is None for member in self._members)
             self._tell(f"waiting for {late} workers since {waited:.0f} s: {self._cluster.told}")
         if member.arrival is None and now >= member.retry_at:
-            member.arrival = member.handle.arrive.remote(self._pool.configs[0])
+            self._hire(member)
         if member.segment is not None and waited > self._patience_s:
             if all(other.arrived is None for other in self._members):
                 raise self._nobody()
@@ -336,6 +333,7 @@ class RayBackend:
         member.out_of_touch = None
         if call == member.arrival:
             member.arrival, member.arrived, self._deaths = None, answer, 0
+            self._cluster.admit(answer.node, self._storage, worker.handshake())
             if member.segment is not None:
                 self._begin(member)
         elif call == member.begun:
@@ -380,15 +378,23 @@ class RayBackend:
     def _replace(self, member: _Member, why: str) -> None:
         """A new worker in the place of one that is dead, or is now killed."""
         who = (
-            f"worker {member.arrived.pid} on {member.arrived.host}" if member.arrived else "worker"
+            f"worker {member.arrived.pid} on {member.arrived.host}"
+            if member.arrived
+            else "a worker"
         )
-        self._lose(member, "died", f"{who} {why}")
         self._tell(f"{who} {why}; starting another")
         self._cluster.kill(member.handle)
-        self._deaths += member.arrived is None
+        another = _Member(since=time.monotonic())
+        if member.arrived is not None:
+            self._lose(member, "died", f"{who} {why}")
+        else:  # a dying node takes workers for seconds and loses them; no segment has begun there
+            if member.segment is not None:
+                another.take(member.segment)
+            another.retry_at = another.since + 2.0**self._deaths
+            self._deaths += 1
         if self._deaths >= DEATHS_ON_ARRIVAL:
             raise BackendError(
                 f"{self._deaths} workers in a row died before they were ready; the last {why}"
             )
-        self._members[self._members.index(member)] = self._hired()
-        self._told_at = time.monotonic()
+        self._members[self._members.index(member)] = another
+        self._told_at = another.since

@@ -128,17 +128,17 @@ def _at_compute(
             found = _size_doubts(best, of_size, evidence)
             doubts += found
             fixed = not found
-    by, loss = headline, _along(headline, flops, level)
-    if of_size is not None and (of_size is headline or loss is None):
-        by, loss = of_size, _bounded(best.loss) if best is not None else None
+    loss = _along(headline, flops, level)
+    if of_size is headline:
+        loss = _bounded(best.loss) if best is not None and fixed else _on_line(headline, flops)
     elif of_size is not None and fixed:
         doubts.append(f"size and tokens are by {of_size.key}, the loss is by {headline.key}")
     if loss is None:
         return None
     return Answer(
         what=what,
-        by=by.key,
-        phases=by.phases,
+        by=headline.key,
+        phases=headline.phases,
         flops=flops,
         loss=loss,
         params=_bounded(best.N) if best is not None and fixed else None,
@@ -148,20 +148,21 @@ def _at_compute(
     )
 
 
+def _on_line(result: LawResult, flops: float) -> Bounded | None:
+    """The loss where the drawn line has it; None beyond its end, which lies at the reach."""
+    if result.line is None or flops > result.line.flops[-1] * 1.001:
+        return None
+    loss, low, high, _ = result.line.at(flops)
+    return Bounded(value=loss, low=low, high=high) if result.posterior else Bounded(value=loss)
+
+
 def _size_doubts(best: Optimum, result: LawResult, evidence: Evidence) -> Sequence[str]:
     """Why a best size is not to be believed: the law is loose there, or its place lies too far
     from what was trained."""
-    if result.law is None:
-        return ()
-    loose = [
-        known.name
-        for known, at in zip(result.law.form.parameters, result.law.working, strict=True)
-        if not known.linear and known.upper is not None and _at_end(at, known.lower, known.upper)
-    ]
-    if loose:
+    if result.loose:
         return (
-            f"the best size is not known: {' and '.join(loose)} of {result.key} rests at the end "
-            "of its range",
+            f"the best size is not known: {' and '.join(result.loose)} of {result.key} rests at "
+            "the end of its range",
         )
     trials = evidence.with_points()
     for what, value, seen in (
@@ -174,10 +175,6 @@ def _size_doubts(best: Optimum, result: LawResult, evidence: Evidence) -> Sequen
                 f"and {words.amount(min(seen))} to {words.amount(max(seen))} were trained",
             )
     return ()
-
-
-def _at_end(value: float, low: float, high: float) -> bool:
-    return min(value - low, high - value) <= 1e-6 * (high - low)
 
 
 def _along(result: LawResult, flops: float, level: float) -> Bounded | None:
@@ -260,9 +257,9 @@ def _sentence(conclusions: Conclusions) -> str:
     if target is None:
         return _no_law(conclusions)
     loss = interval(target.loss, conclusions.question.level)
-    kind = "annealed" if "annealed" in target.phases else "constant-rate"
+    kind = "an annealed" if "annealed" in target.phases else "a constant-rate"
     sentence = (
-        f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says a {kind} loss of "
+        f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} loss of "
         f"{loss} nats per token"
     )
     if target.params is None or target.tokens is None:

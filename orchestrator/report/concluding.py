@@ -8,7 +8,7 @@ filled in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import LawForm, form_named
-from orchestrator.laws.frontier import Frontier, fit_frontier, frontier_runs
+from orchestrator.laws.frontier import Frontier, bootstrap_frontier, fit_frontier
 from orchestrator.laws.law import LawFit
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.uncertainty import LawPosterior, bootstrap, interval_of
@@ -113,7 +113,12 @@ def _along_frontier(
         law = fit_frontier(edge, form=form, seed=question.seed)
     except FitError as error:
         return replace(result, why_not=str(error))
-    posterior, doubts = _bootstrapped(law, frontier_runs(edge), question)
+    curves = [trial.stable for trial in evidence.with_points()]
+
+    def drawn() -> LawPosterior:
+        return bootstrap_frontier(law, curves, edge, draws=question.draws, seed=question.seed)
+
+    posterior, doubts = _bootstrapped(drawn, question)
     grid = np.geomspace(float(edge.C[0]), REACH * largest, _LINE_POINTS)
     loss = law.predict(C=grid)
     low, high = loss, loss
@@ -185,7 +190,11 @@ def _bounded(
     held: HeldOut | None,
     held_doubt: Sequence[str],
 ) -> LawResult:
-    posterior, doubts = _bootstrapped(law, runs, question)
+
+    def drawn() -> LawPosterior:
+        return bootstrap(law, runs, draws=question.draws, seed=question.seed)
+
+    posterior, doubts = _bootstrapped(drawn, question)
     start = float(np.quantile(runs.C, 0.05))
     return replace(
         result,
@@ -202,12 +211,13 @@ def _bounded(
 
 
 def _bootstrapped(
-    law: LawFit, runs: Runs, question: Question
+    drawn: Callable[[], LawPosterior], question: Question
 ) -> tuple[LawPosterior | None, Sequence[str]]:
+    """The draws of a law, or why it has none."""
     if question.draws == 0:
         return None, ("no interval: the bootstrap was switched off",)
     try:
-        posterior = bootstrap(law, runs, draws=question.draws, seed=question.seed)
+        posterior = drawn()
     except FitError as error:
         return None, (str(error),)
     if posterior.failed:
@@ -245,9 +255,8 @@ def _optimal_line(
 ) -> Line:
     """Loss at the best size for each compute, for the law and for each of its draws."""
     grid = np.geomspace(start, end, _LINE_POINTS)
-    sizes = np.geomspace(
-        cost.smallest / SIZES_BEYOND, cost.largest * REACH * SIZES_BEYOND, _SIZES_TRIED
-    )
+    # More compute never asks for less than the smallest size that was trained.
+    sizes = np.geomspace(cost.smallest, cost.largest * REACH * SIZES_BEYOND, _SIZES_TRIED)
     tokens = grid[:, None] / cost(sizes)
     table = law.predict(sizes, tokens)
     loss, best = table.min(axis=1), sizes[table.argmin(axis=1)]

@@ -118,10 +118,25 @@ class LawResult:
     doubts: tuple[str, ...] = ()
 
     @property
+    def loose(self) -> tuple[str, ...]:
+        """Names of the exponents that rest at an end of their range: the rows do not fix them.
+
+        An irreducible loss at zero is no such thing: it says that none was seen yet.
+        """
+        if self.law is None:
+            return ()
+        known = zip(self.law.form.parameters, self.law.working, strict=True)
+        return tuple(
+            parameter.name
+            for parameter, value in known
+            if not parameter.linear and _at_end(value, parameter.lower, parameter.upper)
+        )
+
+    @property
     def doubtful(self) -> bool:
-        """Whether the rows leave the law at a bound or between several optima."""
+        """Whether the rows leave an exponent loose, or the law between several optima."""
         kinds = {warning.kind for warning in self.law.warnings} if self.law else set[str]()
-        return bool(kinds & {"bound", "starts_disagree"})
+        return bool(self.loose) or "starts_disagree" in kinds
 
     @property
     def key(self) -> str:
@@ -257,6 +272,12 @@ class Conclusions:
             "doubts": list(self.doubts),
         }
         return {key: _finite(value) for key, value in record.items()}
+
+
+def _at_end(value: float, low: float, high: float | None) -> bool:
+    if high is None or not math.isfinite(high - low):
+        return False
+    return min(value - low, high - value) <= 1e-6 * (high - low)
 
 
 def _finite(value: object) -> object:

@@ -100,9 +100,12 @@ def trials(material: Material) -> Markup:
     ]
     unstarted = len(material.state.pool) - len(material.trials)
     heads = ["trial", "params", "state", "tokens", "FLOPs", "loss", "annealed", "why"]
+    if not any(trial.annealed for trial in material.trials):
+        rows = [[*row[:6], row[7]] for row in rows]
+        heads.remove("annealed")
     return section(
         "Trials",
-        table(heads, rows, numbers=(1, 3, 4, 5, 6), classes="trials"),
+        table(heads, rows, numbers=(1, *range(3, len(heads) - 1)), classes="trials"),
         element("p", f"{words.several(unstarted, 'candidate')} never started.", class_="soft")
         if unstarted
         else "",

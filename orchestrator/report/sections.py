@@ -192,6 +192,7 @@ def planning(material: Material) -> Markup:
     headline = conclusions.headline
     if headline is None or headline.line is None:
         return Markup("")
+    known = conclusions.target is not None and conclusions.target.params is not None
     of_size = next(
         (
             r
@@ -204,7 +205,7 @@ def planning(material: Material) -> Markup:
     for times in (1.0, 2.0, 5.0, 10.0):
         flops = times * conclusions.largest_flops
         loss, low, high, _ = headline.line.at(flops)
-        params = of_size.line.at(flops)[3] if of_size is not None and of_size.line else None
+        params = of_size.line.at(flops)[3] if known and of_size and of_size.line else None
         rows.append(
             [
                 f"{times:g} times the largest run",

@@ -108,7 +108,7 @@ def frontier_regret(state: SweepState, curves: Mapping[str, RecordedCurve], budg
     Where the pool shows a loss and the policy bought none yet, it is held to the worst loss that
     the pool shows there. NaN where the pool shows nothing in that range.
     """
-    grid = np.geomspace(budget / 100, budget, GRID)
+    grid = np.geomspace(budget / 100, float(budget), GRID)
     full: list[FloatArray] = []
     bought: list[FloatArray] = []
     for candidate in state.pool.candidates:

@@ -40,13 +40,15 @@ def fit(
         from orchestrator.assembly.tables import conclude_table, question_about
 
         question = question_about(forms, burn_in=burn_in, draws=draws, level=level)
-        conclusions = conclude_table(source, question)
+        with speech.busy("fitting the laws"):
+            conclusions = conclude_table(source, question)
     else:
         from orchestrator.assembly.concluding import conclude_sweep
         from orchestrator.assembly.folders import find
         from orchestrator.assembly.reading import read_sweep
 
-        conclusions = conclude_sweep(read_sweep(find(source, storage)))
+        with speech.busy("fitting the laws"):
+            conclusions = conclude_sweep(read_sweep(find(source, storage)))
     if json:
         record = conclusions.to_json()
         del record["schema"]
@@ -111,8 +113,9 @@ def report(sweep: Sweep, storage: Storage = None, json: Json = False) -> int:
     from orchestrator.assembly.folders import find
     from orchestrator.assembly.reading import read_sweep
 
-    read = read_sweep(find(sweep, storage))
-    written = write_report(read, conclude_sweep(read))
+    with speech.busy("fitting the laws and writing the report"):
+        read = read_sweep(find(sweep, storage))
+        written = write_report(read, conclude_sweep(read))
     files = {
         "report": str(written.report),
         "summary": str(written.summary),
@@ -144,12 +147,14 @@ def replay(
     """Try policies on recorded curves, with the driver that would run them."""
     from orchestrator.assembly.replaying import replay_table
 
-    rows = replay_table(
-        curves,
-        policies=[name.strip() for name in policy.split(",") if name.strip()],
-        budgets=[text.strip() for text in budget.split(",") if text.strip()],
-        seeds=seeds,
-    )
+    with speech.busy("replaying") as progress:
+        rows = replay_table(
+            curves,
+            policies=[name.strip() for name in policy.split(",") if name.strip()],
+            budgets=[text.strip() for text in budget.split(",") if text.strip()],
+            seeds=seeds,
+            progress=progress,
+        )
     if json:
         speech.data("replay", {"curves": curves, "rows": [asdict(row) for row in rows]})
         return speech.DONE

@@ -11,7 +11,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich import box
@@ -37,6 +38,17 @@ def say(line: str = "", *, style: str = "") -> None:
     console = people()
     for part in line.split("\n"):
         console.print(Text(plain(part), style=style), soft_wrap=True)
+
+
+@contextmanager
+def busy(what: str) -> Generator[Callable[[str], None]]:
+    """Says on a terminal what takes a while, in a line that goes away; the value replaces it."""
+    console = people()
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda _: None
+        return
+    with console.status(Text(plain(what))) as line:
+        yield lambda text: line.update(Text(plain(text)))
 
 
 def data(verb: str, record: Mapping[str, object]) -> None:

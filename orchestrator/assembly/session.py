@@ -103,7 +103,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
     other versions; BackendError where the backend cannot run; JournalError where the disk fails.
     """
     folder = folder_of(spec)
-    sweep = check_resumable(folder, spec)
+    check_resumable(folder, spec)
     with ExitStack() as stack:
         try:
             journal = stack.enter_context(FileJournal(folder.journal, owner=owner()))
@@ -111,7 +111,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
             raise Refused(str(held)) from None
         if journal.repaired is not None:
             wishes.say(journal.repaired)
-            sweep = check_resumable(folder, spec)
+        sweep = check_resumable(folder, spec)  # again: until the lock, others could write
         folder.stop_request.unlink(missing_ok=True)
         state = parts.initial_state(spec, pool) if sweep is None else sweep.state
         tracking_uri = parts.tracking_uri(spec, folder)

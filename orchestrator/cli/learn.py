@@ -159,15 +159,14 @@ def replay(
         speech.data("replay", {"curves": curves, "rows": [asdict(row) for row in rows]})
         return speech.DONE
     speech.table(
-        ["policy", "budget", "FLOPs", "pools", "best loss", "regret", "frontier regret", "spent"],
+        ["policy", "budget", "FLOPs", "best loss", "regret", "frontier", "spent"],
         [
             [
                 row.policy,
                 row.budget,
                 words.flops(row.budget_flops),
-                str(row.pools),
                 f"{row.best_loss:.4f}",
-                f"{words.share(row.regret)} ± {words.share(row.regret_sd)}"
+                f"{100 * row.regret:.1f} ± {100 * row.regret_sd:.1f} %"
                 if row.pools > 1
                 else words.share(row.regret),
                 words.share(row.frontier_regret),
@@ -175,10 +174,11 @@ def replay(
             ]
             for row in rows
         ],
-        numbers=(2, 3, 4, 5, 6, 7),
+        numbers=(2, 3, 4, 5, 6),
     )
     speech.say(
-        "  regret: best loss against the best that the budget could have bought in hindsight;\n"
-        "  frontier regret: the same over all computes from a hundredth of the budget up"
+        f"  {words.several(seeds, 'pool')} of curves. regret: best loss against the best that the "
+        "budget could have\n  bought in hindsight; frontier: the same over all computes from a "
+        "hundredth of it up"
     )
     return speech.DONE

@@ -68,7 +68,13 @@ def table(
 ) -> None:
     """A table for people. `numbers` are columns set to the right, `folds` those that may wrap;
     `styles` colours rows."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    grid = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="bold",
+        show_edge=False,
+    )
     for place, head in enumerate(heads):
         grid.add_column(
             head,

@@ -39,7 +39,7 @@ def test_the_quickstart_fits_two_cores_and_five_minutes() -> None:
     assert spec.resources.workers == 2
     assert {config.threads for config in pool.configs} == {1}
     assert {config.device for config in pool.configs} == {"cpu"}
-    # 30 GFLOP/s a CPU second were measured on busy cores, evaluation included; two thirds of it.
-    assert budget_flops(spec, pool) / (2 * 20e9) < 240
+    # 17 GFLOP/s a CPU second were measured on two crowded cores, evaluation included.
+    assert budget_flops(spec, pool) / (2 * 15e9) < 150
     reads = {config.evaluation.tokens * config.evaluation.points for config in pool.configs}
     assert max(reads) * len(pool) < 20_000_000

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.assembly.plan import kept_sizes, plan_of
-from orchestrator.assembly.specs import read_spec
 from orchestrator.assembly.refusal import Refused
+from orchestrator.assembly.specs import read_spec
 from orchestrator.pool import budget_flops
 from tests.orchestrator.assembly import specs
 

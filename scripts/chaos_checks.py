@@ -17,6 +17,7 @@ import psutil
 from orchestrator.assembly import parts
 from orchestrator.assembly.reading import Sweep
 from orchestrator.events import AttemptLost, Closed, Opened, PointReported, SegmentEnded, Started
+from orchestrator.sinks.telling import LOSS
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def unlike_mlflow(sweep: Sweep) -> Iterator[str]:
         if run.info.status in ("RUNNING", "SCHEDULED"):
             yield f"the run of {name or 'the sweep'} is still {run.info.status}"
         if name in trials:
-            told = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
+            told = [metric.step for metric in client.get_metric_history(run.info.run_id, LOSS)]
             if sorted(told) != trials[name].curve.tokens.tolist():
                 yield f"{name} has {len(trials[name].curve)} points, its run {len(told)}"
 

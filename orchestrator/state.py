@@ -275,8 +275,7 @@ def _reported(
         case AttemptLost():
             trial = _lost(state.terms, trial, index, event)
         case Diverged():
-            track = reached(replace(trial.tracks[index], running=False), event.tokens)
-            trial = replace(trial.with_track(index, track), diverged=event.reason)
+            trial = _diverged(trial, index, event)
     return _with_trial(state, released(trial))
 
 
@@ -306,11 +305,23 @@ def _ended(trial: Trial, index: int, event: SegmentEnded) -> Trial:
     return trial.with_track(index, track)
 
 
+def _diverged(trial: Trial, index: int, event: Diverged) -> Trial:
+    """A branch that diverges ends alone: the trunk and its losses stand."""
+    track = reached(replace(trial.tracks[index], running=False), event.tokens)
+    if index > 0:
+        return trial.with_track(index, replace(track, target=track.tokens))
+    return replace(trial.with_track(index, track), diverged=event.reason)
+
+
 def _lost(terms: Terms, trial: Trial, index: int, event: AttemptLost) -> Trial:
     track = reached(replace(trial.tracks[index], running=False), event.reached)
     trial = trial.with_track(index, track)
     if event.cause == "interrupted":
         return trial
     failures = trial.failures + 1
-    failed = event.reason if failures >= terms.max_failures else None
-    return replace(trial, failures=failures, failed=failed)
+    if failures < terms.max_failures:
+        return replace(trial, failures=failures)
+    if index > 0:
+        given_up = replace(track, target=track.tokens)
+        return replace(trial.with_track(index, given_up), failures=0)
+    return replace(trial, failures=failures, failed=event.reason)

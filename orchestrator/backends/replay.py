@@ -97,6 +97,12 @@ class ReplayBackend:
                 f"{segment.trial}: a recorded curve has no annealing branch; leave `anneal` out "
                 "of a replay"
             )
+        if segment.trial not in self._pool:
+            raise BackendError(f"no candidate {segment.trial!r} in this pool")
+        if len(self._running) >= self.environment.slots:
+            raise BackendError(
+                f"all {self.environment.slots} slots are taken: {segment.trial} has to wait"
+            )
         candidate = self._pool[segment.trial]
         start = segment.resume_from.tokens if segment.resume_from else 0
         recorded = self._curves[segment.trial].tokens

@@ -128,11 +128,16 @@ def _arrived(state: SweepState, candidate: Candidate, rung: Rung) -> bool:
 
 
 def _loss(state: SweepState, candidate: Candidate, rung: Rung) -> float:
-    """Lowest loss up to the rung; infinite for what is out or has no point."""
+    """Lowest loss up to the rung; infinite for what never got there or shows no point.
+
+    Who reached the rung keeps its rank there, whatever becomes of it later: else a trial that
+    diverges would bring back those that it beat.
+    """
     trial = state.trials.get(candidate.id)
-    if trial is None or trial.out:
+    goal = _goal(candidate, rung)
+    if trial is None or (trial.out and trial.curve.last_tokens < goal):
         return math.inf
-    return trial.curve.best_upto(_goal(candidate, rung))
+    return trial.curve.best_upto(goal)
 
 
 def _said(loss: float) -> str:

@@ -175,6 +175,26 @@ def test_divergence_releases_the_reservation_and_bars_the_trial() -> None:
     assert state.trials[A].status == "diverged" and ledger(state) == (50, 0, 0)
 
 
+def test_a_branch_that_diverges_or_fails_ends_alone() -> None:
+    trunk: list[Event] = [
+        decided(extend(100)),
+        started(100),
+        point(100, saved=True),
+        SegmentEnded(trial=A, attempt=1, tokens=100),
+        decided(Anneal(trial=A, tokens=120, reason="law")),
+        started(120, attempt=2, resume=100, branch=0),
+    ]
+    state = after(*trunk, Diverged(trial=A, attempt=2, tokens=110, reason="NaN"))
+    assert state.trials[A].status == "idle" and ledger(state) == (110, 0, 0)
+    state = after(*trunk)
+    for attempt in (2, 3, 4):
+        lost = AttemptLost(trial=A, attempt=attempt, reached=100, cause="died", reason="x")
+        again = started(120, attempt=attempt + 1, resume=100, branch=0)
+        state = fold(state, [lost, again] if attempt < 4 else [lost])
+    assert state.trials[A].status == "idle" and ledger(state) == (100, 0, 0)
+    assert not state.in_flight
+
+
 def test_a_stop_of_a_running_trial_releases_when_its_segment_ends() -> None:
     state = after(
         decided(extend(100)), started(100), point(40), decided(Stop(trial=A, reason="worse"))

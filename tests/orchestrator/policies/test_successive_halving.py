@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from orchestrator.events import Decided, Record
+from orchestrator.backends.base import Report
+from orchestrator.backends.replay import ReplayBackend
+from orchestrator.driver import Driver
+from orchestrator.events import Decided, Diverged, PointReported, Record
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.pool import Pool
 from orchestrator.recorded import RecordedCurve
 from orchestrator.state import SweepState
 from orchestrator.values import Candidate, Decision, Extend, Stop
-from tests.orchestrator.worlds import drive, small_pool
+from tests.orchestrator.worlds import drive, fresh, opened, small_pool
 
 
 def flat(losses: list[float], *, horizon: int = 10_000) -> tuple[Pool, dict[str, RecordedCurve]]:
@@ -135,3 +139,62 @@ def test_a_budget_too_small_for_a_step_ends_at_once() -> None:
     pool, curves = small_pool()
     state, made = sweep(pool, curves, SuccessiveHalving(), 10)
     assert not made and not state.trials
+
+
+class Diverging(ReplayBackend):
+    """A replay in which one trial diverges once it comes this far."""
+
+    victim = ""
+    beyond = 0
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        reports: list[Report] = []
+        for report in super().poll(timeout_s):
+            point = report.point if isinstance(report, PointReported) else None
+            if report.trial == self.victim and point is not None and point.tokens > self.beyond:
+                self._running.pop((report.trial, report.attempt), None)
+                diverged = Diverged(
+                    trial=report.trial,
+                    attempt=report.attempt,
+                    tokens=point.tokens,
+                    reason="the loss is NaN",
+                )
+                return [*reports, diverged]
+            reports.append(report)
+        return reports
+
+
+@pytest.mark.parametrize("spend_out", [False, True])
+def test_who_diverges_later_brings_nobody_back(spend_out: bool) -> None:
+    """The winner of the first rung diverges at the end of the second: its rivals stay stopped."""
+    pool, curves = flat([1.0, 2.0, 3.0, 4.0])
+    backend = Diverging(curves, pool, batch=1)
+    backend.victim, backend.beyond = "c0", 100
+    journal = MemoryJournal()
+    driver = Driver(
+        state=fresh(pool, 800),
+        policy=SuccessiveHalving(spend_out=spend_out),
+        backend=backend,
+        journal=journal,
+        clock=backend.clock,
+    )
+    state = driver.run(opened(1, backend)).state
+    assert state.trials["c0"].status == "diverged"
+    assert state.trials["c1"].trunk.tokens == 300
+    assert {t.id for t in state.trials.values() if t.stop_reason} == {"c2", "c3"}
+    assert [t.trunk.tokens for t in state.trials.values()] == [300, 300, 100, 100]
+
+
+def test_who_diverges_before_a_rung_ranks_last_there() -> None:
+    pool, curves = flat([1.0, 2.0, 3.0, 4.0])
+    backend = Diverging(curves, pool, batch=1)
+    backend.victim, backend.beyond = "c0", 50
+    driver = Driver(
+        state=fresh(pool, 800),
+        policy=SuccessiveHalving(spend_out=False),
+        backend=backend,
+        journal=MemoryJournal(),
+        clock=backend.clock,
+    )
+    state = driver.run(opened(1, backend)).state
+    assert [state.trials[f"c{i}"].trunk.tokens for i in range(4)] == [100, 300, 300, 100]

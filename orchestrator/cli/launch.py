@@ -160,7 +160,7 @@ def _told(ended: Ended, json: bool) -> int:
         speech.say(f"paused: {ended.outcome.reason}", style="yellow")
         speech.say(f"go on with   {resume_command}")
         return speech.LATER
-    show_laws(written.conclusions)
+    show_laws(written.conclusions, brief=True)
     speech.say()
     speech.say(f"report   {written.report}")
     speech.say(f"picture  {written.plane}")

@@ -58,8 +58,9 @@ def fit(
     return speech.DONE
 
 
-def show_laws(conclusions: Conclusions) -> None:
-    """The laws for people: the answer, a table of parameters, the doubts."""
+def show_laws(conclusions: Conclusions, *, brief: bool = False) -> None:
+    """The laws for people: the answer, a table of parameters, the doubts (`brief`: those about the
+    law that is quoted)."""
     speech.say()
     speech.say(conclusions.sentence, style="bold" if conclusions.headline else "yellow")
     rows: list[list[str]] = []
@@ -76,7 +77,7 @@ def show_laws(conclusions: Conclusions) -> None:
     for result in conclusions.laws:
         if result.why_not is not None:
             speech.say(f"  {result.key}: {result.why_not}", style="yellow")
-        for doubt in result.doubts:
+        for doubt in result.doubts if result is conclusions.headline or not brief else ():
             speech.say(f"  {result.key}: {doubt}", style="yellow")
     for doubt in conclusions.doubts:
         speech.say(f"  {doubt}", style="yellow")

@@ -320,13 +320,14 @@ def _best(evidence: Evidence) -> BestRun | None:
 
 
 def _headline(results: Sequence[LawResult]) -> LawResult | None:
-    """The law that answers: one with an interval, that the rows fix, annealed before constant
-    rate, of N and D before compute alone; each of these yields to those before it."""
+    """The law that answers: one with an interval, that the rows fix and identify, annealed before
+    constant rate, of N and D before compute alone; each of these yields to those before it."""
 
-    def rank(result: LawResult) -> tuple[bool, bool, bool, bool]:
+    def rank(result: LawResult) -> tuple[bool, ...]:
         of_size = result.law is not None and result.law.form.inputs != ("C",)
         stable = "annealed" not in result.phases
-        return (result.posterior is None, result.doubtful, stable, not of_size)
+        vague = not result.identified
+        return (result.posterior is None, result.doubtful, vague, stable, not of_size)
 
     found = [result for result in results if result.law is not None]
     return min(found, key=rank, default=None)

@@ -139,6 +139,14 @@ class LawResult:
         return bool(self.loose) or "starts_disagree" in kinds
 
     @property
+    def identified(self) -> bool:
+        """Whether the rows tell at least half of the parameters."""
+        if self.law is None:
+            return False
+        vague = sum(warning.kind == "not_identified" for warning in self.law.warnings)
+        return 2 * vague <= len(self.law.form.parameters)
+
+    @property
     def key(self) -> str:
         """Name of this result: the form, and the phase where it is not the constant rate."""
         return self.form if "annealed" not in self.phases else f"{self.form} (annealed)"

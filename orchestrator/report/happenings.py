@@ -18,25 +18,30 @@ from orchestrator.report.html import (
 )
 from orchestrator.report.material import Material
 
-_SHADES = ("#1f6f78", "#6aa5ab", "#b9c0c9", "#b3261e", "#c98a00")
+_SHADES = {
+    "trained to their end": "#1f6f78",
+    "kept, not at their end": "#6aa5ab",
+    "stopped": "#b9c0c9",
+    "diverged or failed": "#b3261e",
+    "annealing branches": "#c98a00",
+}
 _FOLD_FROM = 3
 
 
 def spent(material: Material) -> Markup:
     spending = material.spending
     whole = max(spending.budget, spending.spent, 1)
-    shades = dict(zip((part[0] for part in spending.parts), _SHADES, strict=False))
     bar = element(
         "div",
         joined(
-            element("span", style=f"width:{100 * flops / whole:.2f}%;background:{shades[what]}")
+            element("span", style=f"width:{100 * flops / whole:.2f}%;background:{_SHADES[what]}")
             for what, flops, _ in spending.parts
         ),
         class_="bar",
     )
     rows: list[list[Content]] = [
         [
-            joined([element("span", class_="key", style=f"background:{shades[what]}"), what]),
+            joined([element("span", class_="key", style=f"background:{_SHADES[what]}"), what]),
             str(count),
             words.flops(flops),
             words.share(flops / max(spending.spent, 1)),

@@ -71,9 +71,9 @@ def _plane(material: Material) -> Markup:
         drawing = style.svg(plane.figure(), label=label, hints=plane.hints())
     caption = (
         "Every trial's validation loss against its training compute, coloured by size; a cross is "
-        "where it was stopped. Circles are the frontier: runs that no cheaper run beats. The law "
-        "is drawn no further than ten times the largest run; its band is a "
-        f"{words.share(material.conclusions.question.level)} interval from a bootstrap over "
+        "where it was stopped, a dot where it was kept. Circles are the frontier: runs that no "
+        "cheaper run beats. The law is drawn no further than ten times the largest run; its band "
+        f"is a {words.share(material.conclusions.question.level)} interval from a bootstrap over "
         "trials and does not cover the choice of the form. Compute counts every matrix product "
         "and attention of training; embedding look-ups are free."
     )

@@ -25,6 +25,7 @@ from orchestrator.report.shown import ShownTrial
 from orchestrator.values import FloatArray
 
 _MOST_SIZES = 14
+_KEPT = {"finished", "idle", "running", "waiting"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +87,10 @@ class Plane:
         middle = list(colour.values())[len(colour) // 2] if colour else style.SOFT
         status = {trial.status for trial in self.trials}
         entries: list[Line2D | Patch] = [_mark("-", middle, "a trial, coloured by its size")]
-        if "stopped" in status or "idle" in status:
+        if "stopped" in status:
             entries.append(_mark("x", middle, "stopped here"))
-        if "finished" in status:
-            entries.append(_mark("o", middle, "trained to its end"))
+        if status & _KEPT:
+            entries.append(_mark("o", middle, "kept to the last rung, or to its end"))
         if "diverged" in status or "failed" in status:
             entries.append(_mark("v", style.ALERT, "diverged or failed"))
         if any(trial.annealed for trial in self.trials):
@@ -134,7 +135,7 @@ def _draw_trial(axes: Axes, trial: ShownTrial, colour: str) -> None:
     if not len(curve):
         return
     bad = trial.status in ("diverged", "failed")
-    kept = trial.status in ("finished", "running", "waiting")
+    kept = trial.status in _KEPT
     axes.plot(
         curve.flops,
         curve.loss,
@@ -148,9 +149,9 @@ def _draw_trial(axes: Axes, trial: ShownTrial, colour: str) -> None:
     at = (curve.flops[-1:], curve.loss[-1:])
     if bad:
         axes.plot(*at, "v", color=style.ALERT, mec="white", ms=7, zorder=4)
-    elif trial.status == "finished":
+    elif trial.status in ("finished", "idle"):
         axes.plot(*at, "o", color=colour, mec="white", mew=0.8, ms=6.5, zorder=4)
-    elif trial.status in ("stopped", "idle"):
+    elif trial.status == "stopped":
         axes.plot(*at, "x", color=colour, ms=5.5, mew=1.5, zorder=4)
     for flops, loss in trial.annealed:
         axes.plot(

@@ -90,7 +90,8 @@ def doubts(material: Material) -> Markup:
     conclusions = material.conclusions
     found = [*conclusions.doubts]
     for result in conclusions.laws:
-        found += [f"{result.key}: {doubt}" for doubt in result.doubts]
+        if result is conclusions.headline:
+            found += [f"{result.key}: {doubt}" for doubt in result.doubts]
         if result.why_not is not None:
             found.append(f"{result.key}: {result.why_not}")
     for answer in (conclusions.target, conclusions.recommended):
@@ -230,7 +231,8 @@ def planning(material: Material) -> Markup:
 def laws(material: Material) -> Markup:
     conclusions = material.conclusions
     level = words.share(conclusions.question.level)
-    blocks = [_law(result, level, result is conclusions.headline) for result in conclusions.laws]
+    first = sorted(conclusions.laws, key=lambda result: result is not conclusions.headline)
+    blocks = [_law(result, level, result is conclusions.headline) for result in first]
     return section(
         "The laws",
         joined(blocks),
@@ -276,6 +278,7 @@ def _law(result: LawResult, level: str, chosen: bool) -> Markup:
             about,
             table(["parameter", "meaning", "value", f"{level} interval"], rows, numbers=(2, 3)),
             element("p", note, class_="soft"),
+            items(result.doubts, classes="soft") if result.doubts and not chosen else "",
         ]
     )
 

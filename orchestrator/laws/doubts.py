@@ -20,15 +20,32 @@ _SINGULAR = 1e-12  # least to largest root of the scaled normal matrix
 _EXCESS = 2.0  # squared residuals, in units of the row's variance, that data can tell apart
 _TREND = 0.6  # correlation of offsets with log N
 _TURNED = 0.02  # of the loss at twice the largest inputs
+_SPREAD = 2_654_435_761  # odd, so that multiples visit different corners (Knuth)
 _APART = 0.005  # of log loss, ten times beyond the rows
 
 
-def probe_logs(logs: Array) -> Array:
-    """Where optima are compared: corners of the rows' box, and the same ten times beyond."""
-    low, high = logs.min(axis=1), logs.max(axis=1)
-    steps = [low, 0.5 * (low + high), high, high + np.log(10.0)]
-    grid = np.meshgrid(*[[step[i] for step in steps] for i in range(len(low))], indexing="ij")
-    return np.stack([axis.ravel() for axis in grid])
+def probe_inputs(inputs: Array) -> Array:
+    """Where optima are compared: corners of the rows' box of inputs (I, R), and the same ten
+    times beyond (a box further, for an input that is not positive). At most 256 of them."""
+    low, high = inputs.min(axis=1), inputs.max(axis=1)
+    if (low > 0).all():
+        middle, beyond = np.sqrt(low * high), 10.0 * high
+    else:
+        middle, beyond = 0.5 * (low + high), 2.0 * high - low
+    steps = np.stack([low, middle, high, beyond], axis=1)
+    count = len(low)
+    total = int(4**count)
+    chosen = range(total) if count <= 4 else [_SPREAD * k % total for k in range(256)]
+    corners = [[steps[i, k // 4**i % 4] for i in range(count)] for k in chosen]
+    return np.array(corners, dtype=np.float64).T
+
+
+def relative(problem: Problem, loss: Array) -> Array:
+    """Log loss, or the loss in units of the rows' mean where residuals are not of log loss."""
+    if not problem.in_logs:
+        return loss / problem.unit
+    with np.errstate(all="ignore"):
+        return np.log(loss)
 
 
 def doubts_about(
@@ -36,17 +53,19 @@ def doubts_about(
     solution: Solution,
     groups: Groups,
     runs: Runs,
+    probes: Array,
     scale: float,
     unshifted: Array | None,
 ) -> tuple[LawWarning, ...]:
     """All warnings about the best optimum, best group first.
 
-    unshifted: working values of the fit without offsets, where there were offsets.
+    probes: covariates at `probe_inputs`. unshifted: working values of the fit without offsets,
+    where there were offsets.
     """
     best = groups[0][0]
     values, offsets = solution.values[best], solution.offsets[best]
     found = [*_bounds(problem, values), *_identification(problem, values, offsets, runs)]
-    found += _starts(problem, solution, groups, scale)
+    found += _starts(problem, solution, groups, probes, scale)
     if unshifted is not None:
         found += _offsets(problem, values, offsets, runs, unshifted)
     if runs.trials < _FEWEST_TRIALS:
@@ -139,18 +158,17 @@ def _starts(
     problem: Problem,
     solution: Solution,
     groups: Groups,
+    probes: Array,
     scale: float,
 ) -> list[LawWarning]:
     """Optima that fit as well within noise but say something else beyond the rows."""
-    probes = probe_logs(problem.logs)
     best = groups[0][0]
-    with np.errstate(all="ignore"):
-        said = np.log(problem.form.loss(solution.values, probes))
+    said = relative(problem, problem.form.loss(solution.values, probes))
     rivals: list[float] = []
     for leader, _ in groups[1:]:
         excess = (solution.objective[leader] - solution.objective[best]) / scale**2
         apart = float(np.max(np.abs(said[leader] - said[best])))
-        if excess < _EXCESS and apart > max(_APART, scale):
+        if excess < _EXCESS and not apart <= max(_APART, scale / problem.unit):
             rivals.append(apart)
     if not rivals:
         return []
@@ -172,8 +190,11 @@ def _offsets(
     the law turns away from the one without them.
     """
     found: list[LawWarning] = []
-    sizes = np.array([float(np.mean(runs.N[runs.trial == t])) for t in np.unique(runs.trial)])
-    trend = _correlation(np.log(sizes), offsets)
+    trend = 0.0
+    if "N" in runs.features:
+        labels = np.unique(runs.trial)
+        sizes = np.array([float(np.mean(runs.N[runs.trial == t])) for t in labels])
+        trend = _correlation(np.log(sizes), offsets)
     if abs(trend) > _TREND:
         found.append(
             LawWarning(
@@ -182,7 +203,9 @@ def _offsets(
                 " the law in N are not told apart; give a smaller offsets_sd",
             )
         )
-    corner = problem.logs.max(axis=1, keepdims=True) + np.log(2.0)
+    inputs = runs.inputs(problem.form.inputs)
+    centre = problem.form.middle(inputs, runs.weight)
+    corner = problem.form.covariates(2.0 * inputs.max(axis=1, keepdims=True), centre)
     both = problem.form.loss(np.stack([values, unshifted]), corner)[:, 0]
     apart = float(both[0] / both[1] - 1.0)
     if abs(apart) > _TURNED:

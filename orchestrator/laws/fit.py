@@ -13,20 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.laws.doubts import Groups, doubts_about, probe_logs
+from orchestrator.laws.doubts import doubts_about, relative
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms import LawForm
-from orchestrator.laws.law import LawFit, LocalOptimum, Objective, Prior
-from orchestrator.laws.levenberg import Problem, Solution, minimise
+from orchestrator.laws.law import OBJECTIVES, LawFit, LocalOptimum, Objective, Prior
+from orchestrator.laws.levenberg import Problem, minimise
 from orchestrator.laws.posing import KNEE, Posed, middle_of
 from orchestrator.laws.runs import Array, Runs, count_levels
 from orchestrator.laws.screening import screened_starts
-
-_FIRST_SCALE = 0.02  # of log loss; replaced by the residuals' own
-_SMALLEST_SCALE = 1e-6  # of log loss, below any evaluation noise
-_SAME = 1e-3  # of log loss at the probes: optima nearer than this are one
-_ROUNDS = 3
-_ROUGH_STARTS = 12
+from orchestrator.laws.search import FIRST_SCALE, ROUGH_STARTS, Found, searched
 
 
 def fit(
@@ -42,8 +37,9 @@ def fit(
 ) -> LawFit:
     """The best member of `form` for `runs`, and every other optimum that starts ended in.
 
-    objective: "huber_log" (Huber on log loss) or "squared" (plain squared error of the loss).
-    delta: knee of the Huber loss in log loss; from the residuals' spread where None.
+    objective: "huber_log" (Huber on log loss), or, where losses may be negative, "huber" or
+        "squared" (on the loss itself).
+    delta: knee of the Huber loss in its own unit; from the residuals' spread where None.
     priors: normal priors on published parameters, in the objective.
     offsets_sd: give every trial a shift of its log loss, shrunk to zero with this sd (Huber at
         half of it). For learning curves, whose trials have odd shapes, rates and seeds.
@@ -51,9 +47,10 @@ def fit(
     converges; ValueError where an option makes no sense.
     """
     _check_options(form, objective, delta, priors, offsets_sd, starts)
-    _refuse(form, runs, offsets_sd)
+    _refuse(form, runs, objective, offsets_sd)
     # Sums depend on the order of rows in their last digits: with one order, the law does not.
-    runs = runs.take(np.lexsort((runs.C, runs.loss, runs.D, runs.N)))
+    names = sorted(runs.features, reverse=True)
+    runs = runs.take(np.lexsort([runs.loss, *(runs.features[name] for name in names)]))
     posed = Posed(
         form=form,
         runs=runs,
@@ -63,19 +60,8 @@ def fit(
         priors=tuple(priors),
         offsets_sd=offsets_sd,
     )
-    scale = _FIRST_SCALE * posed.unit
-    pool = screened_starts(posed.problem(scale), starts=starts, rng=np.random.default_rng(seed))
-    if not len(pool):
-        raise FitError(f"no law: no start of {form.name} has a finite loss at all rows")
-    best = pool[:_ROUGH_STARTS]
-    for _ in range(_ROUNDS):
-        rough = posed.problem(scale)
-        solution = minimise(rough, best)
-        best = solution.values[np.argsort(solution.objective, kind="stable")][:4]
-        scale = _spread(rough, solution)
-    problem = posed.problem(scale)
-    solution = minimise(problem, np.concatenate([best, pool])[: max(starts, len(best))])
-    return _law(posed, problem, solution, scale, seed)
+    found = searched(posed, starts=starts, rng=np.random.default_rng(seed))
+    return _law(posed, found, seed)
 
 
 def _check_options(
@@ -86,8 +72,8 @@ def _check_options(
     offsets_sd: float | None,
     starts: int,
 ) -> None:
-    if objective not in ("huber_log", "squared"):
-        raise ValueError(f"objective is {objective!r}; there are 'huber_log' and 'squared'")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is {objective!r}; there are {', '.join(OBJECTIVES)}")
     if starts < 1:
         raise ValueError(f"starts is {starts}; at least one is needed")
     for name, value in (("delta", delta), ("offsets_sd", offsets_sd)):
@@ -107,8 +93,13 @@ def _check_options(
             )
 
 
-def _refuse(form: LawForm, runs: Runs, offsets_sd: float | None) -> None:
+def _refuse(form: LawForm, runs: Runs, objective: Objective, offsets_sd: float | None) -> None:
     """FitError where the rows cannot carry the form."""
+    if objective == "huber_log" and runs.signed:
+        raise ValueError(
+            "objective is 'huber_log', and the losses may be zero or below: use 'huber' or"
+            " 'squared'"
+        )
     count = len(form.parameters)
     if len(runs) <= count:
         raise FitError(
@@ -131,58 +122,16 @@ def _refuse(form: LawForm, runs: Runs, offsets_sd: float | None) -> None:
         )
 
 
-def _residual(problem: Problem, values: Array, offsets: Array) -> Array:
-    loss = problem.form.loss(values[None, :], problem.logs)[0]
-    residual = (np.log(loss) if problem.in_logs else loss) - problem.target[0]
-    return residual if problem.offsets is None else residual + problem.offsets.member @ offsets
-
-
-def _spread(problem: Problem, solution: Solution) -> float:
-    """Robust sd of a row's residual at the best start: 1.4826 times the weighted median size."""
-    best = int(np.argmin(solution.objective))
-    if not np.isfinite(solution.objective[best]):
-        raise FitError(f"no law: no start of {problem.form.name} reached a finite objective")
-    size = np.abs(_residual(problem, solution.values[best], solution.offsets[best]))
-    order = np.argsort(size)
-    share = np.asarray(problem.weight[0][order].cumsum(), dtype=np.float64)
-    middle = float(size[order][int(share.searchsorted(0.5 * float(share[-1])))])
-    unit = 1.0 if problem.in_logs else float(np.mean(problem.target))
-    return max(1.4826 * middle, _SMALLEST_SCALE * unit)
-
-
-def _distinct(problem: Problem, solution: Solution) -> Groups:
-    """Converged starts grouped by what they predict at the probes, best first."""
-    order = [
-        int(k)
-        for k in np.argsort(solution.objective, kind="stable")
-        if solution.converged[k] and np.isfinite(solution.objective[k])
-    ]
-    with np.errstate(all="ignore"):
-        said = np.log(problem.form.loss(solution.values, probe_logs(problem.logs)))
-    groups: list[tuple[int, list[int]]] = []
-    for k in order:
-        for leader, members in groups:
-            if np.max(np.abs(said[k] - said[leader])) < _SAME:
-                members.append(k)
-                break
-        else:
-            groups.append((k, [k]))
-    return groups
-
-
-def _law(posed: Posed, problem: Problem, solution: Solution, scale: float, seed: int) -> LawFit:
+def _law(posed: Posed, found: Found, seed: int) -> LawFit:
     form, runs = posed.form, posed.runs
-    groups = _distinct(problem, solution)
-    if not groups:
-        raise FitError(
-            f"no law: none of {len(solution.objective)} starts of {form.name} converged on"
-            f" {len(runs)} rows; more rows or more sizes are needed"
-        )
+    problem, solution, groups = found.problem, found.solution, found.groups
+    inputs = runs.inputs(form.inputs)
     best = groups[0][0]
     values, offsets = solution.values[best], solution.offsets[best]
     labels = np.unique(runs.trial)
     published = form.publish(solution.values, posed.centre)
-    residual = np.log(form.loss(values[None, :], problem.logs)[0]) - np.log(runs.loss)
+    reached = form.loss(values[None, :], problem.covariates)[0]
+    residual = relative(problem, reached) - relative(problem, runs.loss)
     unshifted = None if problem.offsets is None else _without_offsets(problem, values)
     return LawFit(
         form=form,
@@ -190,25 +139,25 @@ def _law(posed: Posed, problem: Problem, solution: Solution, scale: float, seed:
         centre=_floats(posed.centre),
         objective=posed.objective,
         objective_value=float(solution.objective[best]),
-        delta=problem.delta if problem.in_logs else None,
-        scale=scale,
+        delta=problem.delta if posed.objective != "squared" else None,
+        scale=found.scale,
         rmse=float(np.sqrt(np.average(residual**2, weights=runs.weight))),
         scatter=_scatter(residual, runs),
         rows=len(runs),
         trials=len(labels),
-        ranges=tuple(
-            (float(column.min()), float(column.max())) for column in runs.inputs(form.inputs)
-        ),
+        ranges=tuple((float(column.min()), float(column.max())) for column in inputs),
         optima=tuple(
             LocalOptimum(
                 objective=float(solution.objective[leader]),
                 values=_floats(published[leader]),
-                starts=len(members),
+                starts=int(found.met[members].sum()),
             )
             for leader, members in groups
         ),
-        warnings=doubts_about(problem, solution, groups, runs, scale, unshifted),
-        starts=len(solution.objective),
+        warnings=doubts_about(
+            problem, solution, groups, runs, found.probes, found.scale, unshifted
+        ),
+        starts=found.starts,
         seed=seed,
         priors=posed.priors,
         offsets_sd=posed.offsets_sd,
@@ -233,10 +182,10 @@ def _floats(values: Array) -> tuple[float, ...]:
 
 def _without_offsets(problem: Problem, values: Array) -> Array:
     """Working values of the same fit without offsets, started from the fit with them too."""
-    knee = max(problem.delta, KNEE * _FIRST_SCALE)
+    knee = max(problem.delta, KNEE * FIRST_SCALE)
     plain = replace(problem, delta=knee, offsets=None)
     pool = screened_starts(
-        plain, starts=_ROUGH_STARTS, rng=np.random.default_rng(0), extra=values[None, :]
+        plain, starts=ROUGH_STARTS, rng=np.random.default_rng(0), extra=values[None, :]
     )
     solution = minimise(plain, pool)
     return solution.values[int(np.argmin(solution.objective))]

@@ -215,7 +215,7 @@ def bootstrap_frontier(
     target = targets[able] if posed.in_logs else np.exp(targets[able])
     problem = replace(
         problem,
-        logs=np.log(edge.C)[None, :] - posed.centre[:, None],
+        covariates=law.form.covariates(edge.C[None, :], posed.centre),
         target=target,
         weight=weights[able],
     )

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from orchestrator.laws.forms import LawForm, form_named
 
 Array = NDArray[np.float64]
-Objective = Literal["huber_log", "squared"]
+Objective = Literal["huber_log", "huber", "squared"]
+OBJECTIVES: tuple[Objective, ...] = ("huber_log", "huber", "squared")
 Doubt = Literal[
     "bound", "not_identified", "starts_disagree", "extrapolation", "offsets", "few_trials"
 ]
@@ -118,13 +119,16 @@ class LawFit:
         D: ArrayLike | None = None,
         *,
         C: ArrayLike | None = None,
+        **others: ArrayLike,
     ) -> Array:
         """Loss in nats per token at parameters N and tokens D, or at FLOPs C (broadcast).
 
-        Raises ValueError where an input of the form is missing or not positive.
+        others: the form's further inputs by name. Raises ValueError where an input of the form
+        is missing, not finite, or not positive where it must be.
         """
-        logs, shape = centred_logs(self.form, self.centre, N=N, D=D, C=C)
-        return self.form.loss(np.array([self.working]), logs)[0].reshape(shape)
+        asked, shape = asked_inputs(self.form, N=N, D=D, C=C, others=others)
+        covariates = self.form.covariates(asked, np.array(self.centre))
+        return self.form.loss(np.array([self.working]), covariates)[0].reshape(shape)
 
     def extrapolation(
         self,
@@ -132,12 +136,18 @@ class LawFit:
         D: ArrayLike | None = None,
         *,
         C: ArrayLike | None = None,
+        **others: ArrayLike,
     ) -> Array:
-        """How far outside the rows: the largest factor over the inputs; 1 inside their ranges."""
-        logs, shape = centred_logs(self.form, (0.0,) * len(self.centre), N=N, D=D, C=C)
-        bounds = np.log(np.array(self.ranges))
-        beyond = np.maximum(logs - bounds[:, 1:], bounds[:, :1] - logs)
-        return np.exp(np.maximum(beyond, 0.0).max(axis=0)).reshape(shape)
+        """How far outside the rows: the largest factor over the inputs; 1 inside their ranges.
+
+        Infinite at an input below zero, or at zero, that the rows do not reach.
+        """
+        asked, shape = asked_inputs(self.form, N=N, D=D, C=C, others=others)
+        low, high = np.array(self.ranges).T[:, :, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factors = np.where(asked > high, asked / high, np.where(asked < low, low / asked, 1.0))
+        factors = np.where(factors >= 1.0, factors, np.inf)
+        return factors.max(axis=0).reshape(shape)
 
     def extrapolation_warning(
         self,
@@ -146,9 +156,10 @@ class LawFit:
         *,
         C: ArrayLike | None = None,
         at_most: float = 10.0,
+        **others: ArrayLike,
     ) -> LawWarning | None:
         """A warning where the question lies more than `at_most` times outside the rows."""
-        factor = float(np.max(self.extrapolation(N, D, C=C)))
+        factor = float(np.max(self.extrapolation(N, D, C=C, **others)))
         if factor <= at_most:
             return None
         return LawWarning(
@@ -252,36 +263,39 @@ class LawFit:
         )
 
 
-def centred_logs(
+def asked_inputs(
     form: LawForm,
-    centre: Sequence[float],
     *,
     N: ArrayLike | None = None,
     D: ArrayLike | None = None,
     C: ArrayLike | None = None,
+    others: Mapping[str, ArrayLike] | None = None,
 ) -> tuple[Array, tuple[int, ...]]:
-    """The form's inputs as centred logarithms (I, R), and the shape that they broadcast to."""
-    given = {"N": N, "D": D, "C": C}
+    """The form's inputs (I, R), and the shape that they broadcast to.
+
+    Raises ValueError where one is missing, is not finite, or is one of N, D, C and not positive.
+    """
+    given: dict[str, ArrayLike | None] = {"N": N, "D": D, "C": C, **(others or {})}
     columns: list[Array] = []
     for name in form.inputs:
-        column = given[name]
+        column = given.get(name)
         if column is None:
             raise ValueError(f"{form.name} ({form.expression}) needs {name}")
         values = np.asarray(column, dtype=np.float64)
-        if not (np.isfinite(values) & (values > 0)).all():
+        if not np.isfinite(values).all() or (name in ("N", "D", "C") and (values <= 0).any()):
             raise ValueError(f"{name} must be finite and above zero to predict a loss")
         columns.append(values)
     together = np.broadcast_arrays(*columns)
-    logs = np.stack([np.log(column).ravel() for column in together])
-    return logs - np.array(centre)[:, None], together[0].shape
+    return np.stack([column.ravel() for column in together]), together[0].shape
 
 
 __all__ = [
+    "OBJECTIVES",
     "Doubt",
     "LawFit",
     "LawWarning",
     "LocalOptimum",
     "Objective",
     "Prior",
-    "centred_logs",
+    "asked_inputs",
 ]

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.laws.boxed import boxed_minimum
 from orchestrator.laws.forms.base import LawForm
 
 Array = NDArray[np.float64]
@@ -31,6 +32,8 @@ Flags = NDArray[np.bool_]
 _LINEAR_DAMPING = 1e-3  # share of the damping that parameters entering linearly feel
 _BOLD = 0.1  # curvature of rows beyond the knee in a bold step, of that in a cautious one
 _RIDGE = 1e-12  # on the unit diagonal of the scaled normal equations
+_OWN_FLOOR = 1e-8  # of a squared length
+_CAUTIOUS = 3
 _LARGEST_BLOCK = 4_000_000  # numbers in one Jacobian; larger batches are solved in parts
 
 
@@ -50,13 +53,13 @@ class Offsets:
 class Problem:
     """What is minimised: sum of weight * huber(residual), plus priors and offset penalties.
 
-    logs (I, R); target and weight (1 or S, R); box (P,); prior_root and prior_mean (P,): the
+    covariates (K, R); target and weight (1 or S, R); box (P,); prior_root and prior_mean (P,): the
     residual root * (value - mean) is added, squared. In_logs: residuals are of log loss, and
-    target is log loss.
+    target is log loss. unit: what a relative error of 1 is in the residuals' unit.
     """
 
     form: LawForm
-    logs: Array
+    covariates: Array
     target: Array
     weight: Array
     lower: Array
@@ -65,7 +68,21 @@ class Problem:
     in_logs: bool
     prior_root: Array
     prior_mean: Array
+    unit: float = 1.0
     offsets: Offsets | None = None
+
+    def some_rows(self, rows: NDArray[np.intp]) -> Problem:
+        """The problem on some of its rows."""
+        offsets = self.offsets
+        if offsets is not None:
+            offsets = replace(offsets, member=offsets.member[rows])
+        return replace(
+            self,
+            covariates=self.covariates[:, rows],
+            target=self.target[:, rows],
+            weight=np.broadcast_to(self.weight, self.target.shape)[:, rows],
+            offsets=offsets,
+        )
 
     def rows_of(self, chosen: NDArray[np.intp]) -> Problem:
         """The problem for some of the starts: what differs by start is cut to them."""
@@ -152,7 +169,7 @@ class Place:
 def stand(problem: Problem, values: Array, offsets: Array) -> Place:
     """Residuals, their derivatives and the objective at some values."""
     with np.errstate(all="ignore"):
-        loss, gradient = problem.form.jacobian(values, problem.logs)
+        loss, gradient = problem.form.jacobian(values, problem.covariates)
         if problem.in_logs:
             residual = np.log(loss) - problem.target
             gradient /= loss[:, None, :]
@@ -229,8 +246,9 @@ def _offset_block(
 
 def _step(
     problem: Problem, at: Place, damping: Array, share: Array, bold: Flags
-) -> tuple[Array, Array]:
-    """The damped step of the parameters and of the offsets from where the starts stand."""
+) -> tuple[Array, Array, Array]:
+    """The damped step of the parameters and of the offsets from where the starts stand, and how
+    much the quadratic that it minimises says will be gained."""
     normal = reduced(problem, at, bold)
     matrix, slope = normal.matrix, normal.slope
     diagonal = _indices(slope.shape[1])
@@ -238,16 +256,41 @@ def _step(
     largest = size.max(axis=1, keepdims=True)
     scale = np.sqrt(np.maximum(size, 1e-30 * np.where(largest > 0, largest, 1.0)))
     scaled = matrix / (scale[:, :, None] * scale[:, None, :])
-    moving = ~resting(problem, at.values, slope)
-    scaled = scaled * (moving[:, :, None] & moving[:, None, :])
-    scaled[:, diagonal, diagonal] = np.where(
-        moving, scaled[:, diagonal, diagonal] + damping[:, None] * share + _RIDGE, 1.0
+    scaled[:, diagonal, diagonal] += _RIDGE
+    scaled[:, diagonal, diagonal] += damping[:, None] * share * _own_part(scaled)
+    move = boxed_minimum(
+        scaled,
+        -slope / scale,
+        (problem.lower - at.values) * scale,
+        (problem.upper - at.values) * scale,
+        resting(problem, at.values, slope),
     )
-    downhill = np.where(moving, -slope / scale, 0.0)
-    move = np.linalg.solve(scaled, downhill[:, :, None])[:, :, 0] / scale
-    move = np.clip(at.values + move, problem.lower, problem.upper) - at.values
+    move = np.clip(at.values + move / scale, problem.lower, problem.upper) - at.values
     pulled = np.matmul(normal.coupling.swapaxes(1, 2), move[:, :, None])[:, :, 0]
-    return move, -(normal.pull + pulled) / normal.curvature
+    curved = np.matmul(matrix, move[:, :, None])[:, :, 0]
+    promised = -np.sum(move * (slope + 0.5 * curved), axis=1)
+    return move, -(normal.pull + pulled) / normal.curvature, promised
+
+
+def _own_part(scaled: Array) -> Array:
+    """What of each column's length the other columns cannot make up, (S, P).
+
+    Damping in this measure lets columns that are almost alike (uncentred covariates, a scale and
+    its exponent) move against each other, which damping by their lengths would forbid.
+    """
+    inverse = np.linalg.inv(scaled)
+    diagonal = _indices(scaled.shape[1])
+    own: Array = np.clip(1.0 / inverse[:, diagonal, diagonal], _OWN_FLOOR, 1.0)
+    return np.sqrt(own)
+
+
+def _change(gain: Array, promised: Array, bold: Flags) -> Array:
+    """Factor on the damping: by how much of the promised gain there was. A bold step that fails
+    says nothing of the damping."""
+    with np.errstate(all="ignore"):
+        kept = gain / promised
+    good = np.where(kept > 0.75, 0.1, np.where(kept > 0.25, 0.4, 2.0))
+    return np.where(gain > 0, good, np.where(bold, 1.0, 6.0))
 
 
 def minimise(
@@ -258,7 +301,7 @@ def minimise(
     A start has converged when a lightly damped step twice in a row lowers its objective by less
     than `tolerance` of it, or when no step of any length lowers it.
     """
-    rows = problem.logs.shape[1]
+    rows = problem.covariates.shape[1]
     part = max(1, _LARGEST_BLOCK // max(1, rows * starts.shape[1]))
     if len(starts) <= part:
         return _minimise(problem, starts, tolerance, most_iterations)
@@ -291,21 +334,20 @@ def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations
     place, here = place.rows_of(ids), problem.rows_of(ids)
     damping, calm = np.full(len(ids), 1e-2), np.zeros(len(ids), dtype=np.int64)
     nothing = 1e-26 * float(np.max(np.sum(problem.weight, axis=1)))
-    bold = np.ones(len(ids), dtype=np.bool_)
+    caution = np.zeros(len(ids), dtype=np.int64)  # steps until a bold one is tried again
     iteration = 0
     while len(ids) and iteration < most_iterations:
         iteration += 1
-        move, shift = _step(here, place, damping, share, bold)
+        bold = caution == 0
+        move, shift, promised = _step(here, place, damping, share, bold)
         trial = stand(here, place.values + move, place.offsets + shift)
         gain: Array = place.objective - trial.objective
         better = gain > 0
         small: Flags = np.less_equal(np.abs(gain), tolerance * place.objective + nothing)
         calm = np.where(small & (damping <= 1.0), calm + 1, np.where(better, 0, calm))
         place.put(better, trial)
-        damping = np.where(
-            better, np.maximum(damping * 0.2, 1e-9), damping * np.where(bold, 1.0, 5.0)
-        )
-        bold = better
+        damping = np.clip(damping * _change(gain, promised, bold), 1e-9, None)
+        caution = np.where(bold & ~better, _CAUTIOUS, np.maximum(caution - 1, 0))
         rests = (calm >= 2) | (damping > 1e8)
         if rests.any():
             done = ids[rests]
@@ -313,7 +355,7 @@ def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations
             objective[done], converged[done] = place.objective[rests], True
             on = np.flatnonzero(~rests)
             ids, place, here = ids[on], place.rows_of(on), here.rows_of(on)
-            damping, calm, bold = damping[on], calm[on], bold[on]
+            damping, calm, caution = damping[on], calm[on], caution[on]
     values[ids], offsets[ids], objective[ids] = place.values, place.offsets, place.objective
     return Solution(
         values=values,

@@ -121,8 +121,8 @@ def _losses(
 ) -> tuple[Array, Array]:
     """Loss and tokens where start s has the sizes log_N (S, K): both (S, K)."""
     D = C / cost(np.exp(log_N).ravel()).reshape(log_N.shape)
-    logs = np.stack([log_N, np.log(D)]) - np.array(law.centre)[:, None, None]
-    return law.form.loss(working, logs), D
+    covariates = law.form.covariates(np.stack([np.exp(log_N), D]), np.array(law.centre))
+    return law.form.loss(working, covariates), D
 
 
 def _least(

@@ -37,12 +37,13 @@ class Posed:
 
     @property
     def in_logs(self) -> bool:
+        """Whether residuals are of log loss."""
         return self.objective == "huber_log"
 
     @property
     def unit(self) -> float:
         """What one unit of log loss is in the residuals' unit."""
-        return 1.0 if self.in_logs else float(np.mean(self.runs.loss))
+        return 1.0 if self.in_logs else float(np.mean(np.abs(self.runs.loss)))
 
     def problem(
         self, scale: float, *, weight: Array | None = None, count: Array | None = None
@@ -56,14 +57,18 @@ class Posed:
         root, mean = np.zeros(len(names)), np.zeros(len(names))
         for prior in self.priors:
             at = names.index(prior.parameter)
-            root[at], mean[at] = scale / prior.sd, prior.mean
+            # On a working logarithm a prior acts by its relative width.
+            if self.form.parameters[at].logarithmic:
+                root[at], mean[at] = scale * prior.mean / prior.sd, np.log(prior.mean)
+            else:
+                root[at], mean[at] = scale / prior.sd, prior.mean
         knee = _NO_KNEE
-        if self.in_logs:
+        if self.objective != "squared":
             knee = KNEE * scale if self.delta is None else self.delta
         ceiling = float(np.min(self.runs.loss))
         return Problem(
             form=self.form,
-            logs=np.log(self.runs.inputs(self.form.inputs)) - self.centre[:, None],
+            covariates=self.form.covariates(self.runs.inputs(self.form.inputs), self.centre),
             target=(np.log(self.runs.loss) if self.in_logs else self.runs.loss)[None, :],
             weight=self.runs.weight[None, :] if weight is None else weight,
             lower=np.array([known.lower for known in self.form.parameters]),
@@ -74,6 +79,7 @@ class Posed:
             in_logs=self.in_logs,
             prior_root=root,
             prior_mean=mean,
+            unit=self.unit,
             offsets=self._offsets(scale, count),
         )
 
@@ -91,8 +97,8 @@ class Posed:
 
 
 def middle_of(form: LawForm, runs: Runs) -> Array:
-    """The weighted mean of the logarithms of the form's inputs, (I,)."""
-    return np.average(np.log(runs.inputs(form.inputs)), axis=1, weights=runs.weight)
+    """The centre that the form takes for these rows."""
+    return form.middle(runs.inputs(form.inputs), runs.weight)
 
 
 def posed_again(law: LawFit, runs: Runs) -> Posed:

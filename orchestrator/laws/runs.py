@@ -1,4 +1,4 @@
-"""Rows that a law is fitted to: (N, D, C, loss), each with its trial and its weight.
+"""Rows that a law is fitted to: features (N, D, C or others) and loss, trial and weight.
 
 Touches nothing. `runs_from_curves` turns learning curves into rows. It drops the first tenth of
 each curve's own tokens and weighs the rest by tokens, because a curve's early part is not a power
@@ -9,8 +9,9 @@ sizes held out).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,16 +20,17 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
-def _column(name: str, values: ArrayLike) -> Array:
-    """A read-only 1-D float copy of `values`, finite and positive, or a ValueError."""
+def _column(name: str, values: ArrayLike, *, signed: bool = False) -> Array:
+    """A read-only 1-D float copy of `values`, finite (and positive unless signed)."""
     column = np.array(values, dtype=np.float64, copy=True)
     if column.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {column.shape}")
-    wrong = ~(np.isfinite(column) & (column > 0))
+    wrong = ~(np.isfinite(column) & (signed | (column > 0)))
     if wrong.any():
         row = int(np.argmax(wrong))
+        rule = "finite" if signed else "finite and above zero"
         raise ValueError(
-            f"{name}[{row}] is {column[row]}; every value must be finite and above zero"
+            f"{name}[{row}] is {column[row]}; every value must be {rule}"
             " (leave out diverged runs before fitting)"
         )
     column.setflags(write=False)
@@ -36,7 +38,7 @@ def _column(name: str, values: ArrayLike) -> Array:
 
 
 def levels_of(column: Array) -> Labels:
-    """Number the different values of a positive column from 0, in order: (R,).
+    """Number the different values of a column from 0, in order: (R,).
 
     Values within 1 % of the least of a level belong to it: rounding of configurations makes no
     second size.
@@ -45,7 +47,7 @@ def levels_of(column: Array) -> Labels:
     level = np.zeros(len(values), dtype=np.int64)
     least, number = 0.0, -1
     for k, value in enumerate(values):
-        if value > 1.01 * least:
+        if number < 0 or value - least > 0.01 * abs(least):
             least, number = float(value), number + 1
         level[k] = number
     return level[place]
@@ -56,45 +58,90 @@ def count_levels(column: Array) -> int:
     return int(levels_of(column).max()) + 1 if len(column) else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False)
 class Runs:
     """Rows of a fit. Arrays of equal length, made read-only.
 
-    N: parameters. D: tokens. C: FLOPs. loss: nats per token, above zero.
-    trial: whole numbers; rows of one trial are one cluster for the bootstrap.
-    weight: positive; what a row counts in the summed objective.
+    features: named columns, whatever a law has as inputs. N (parameters), D (tokens) and C
+    (FLOPs) are columns like the others, but must be above zero.
+    loss: nats per token, above zero; any finite number where signed (a loss from which another
+    was subtracted), and then only for objectives without logarithms.
+    trial: whole numbers; rows of one trial are one cluster for the bootstrap. Each row is its
+    own where left out.
+    weight: positive; what a row counts in the summed objective. 1 where left out.
     phases: the phases of training that the rows were taken from; empty if unknown.
     """
 
-    N: Array
-    D: Array
-    C: Array
+    features: Mapping[str, Array]
     loss: Array
     trial: Labels
     weight: Array
-    phases: tuple[str, ...] = ()
+    phases: tuple[str, ...]
+    signed: bool
 
-    def __post_init__(self) -> None:
-        for name in ("N", "D", "C", "loss", "weight"):
-            object.__setattr__(self, name, _column(name, getattr(self, name)))
-        trial = np.array(self.trial, copy=True)
-        if trial.ndim != 1 or not np.issubdtype(trial.dtype, np.integer):
-            raise ValueError(
-                f"trial must be whole numbers in one dimension, got {trial.dtype} of shape"
-                f" {trial.shape}"
-            )
-        trial = trial.astype(np.int64)
-        trial.setflags(write=False)
-        object.__setattr__(self, "trial", trial)
-        lengths = {
-            name: len(getattr(self, name)) for name in ("N", "D", "C", "loss", "trial", "weight")
+    def __init__(
+        self,
+        *,
+        loss: ArrayLike,
+        N: ArrayLike | None = None,
+        D: ArrayLike | None = None,
+        C: ArrayLike | None = None,
+        features: Mapping[str, ArrayLike] | None = None,
+        trial: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+        phases: Collection[str] = (),
+        signed: bool = False,
+    ) -> None:
+        columns = {
+            name: _column(name, values)
+            for name, values in (("N", N), ("D", D), ("C", C))
+            if values is not None
         }
+        for name, values in (features or {}).items():
+            columns[name] = _column(name, values, signed=name not in ("N", "D", "C"))
+        losses = _column("loss", loss, signed=signed)
+        rows = len(losses)
+        weights = _column("weight", np.ones(rows) if weight is None else weight)
+        trials = _labels(np.arange(rows) if trial is None else trial)
+        lengths = {name: len(column) for name, column in columns.items()}
+        lengths |= {"loss": rows, "trial": len(trials), "weight": len(weights)}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"the columns of Runs must have equal lengths, got {lengths}")
-        object.__setattr__(self, "phases", tuple(sorted(set(self.phases))))
+        fields: dict[str, object] = {
+            "features": MappingProxyType(columns),
+            "loss": losses,
+            "trial": trials,
+            "weight": weights,
+            "phases": tuple(sorted(set(phases))),
+            "signed": signed,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    @property
+    def N(self) -> Array:
+        """Parameters."""
+        return self.column("N")
+
+    @property
+    def D(self) -> Array:
+        """Tokens."""
+        return self.column("D")
+
+    @property
+    def C(self) -> Array:
+        """FLOPs."""
+        return self.column("C")
+
+    def column(self, name: str) -> Array:
+        """One feature. Raises ValueError where the rows have none of that name."""
+        if name not in self.features:
+            known = ", ".join(self.features) or "none"
+            raise ValueError(f"the rows have no column {name!r}; there are: {known}")
+        return self.features[name]
 
     @property
     def trials(self) -> int:
@@ -102,22 +149,33 @@ class Runs:
         return len(np.unique(self.trial))
 
     def inputs(self, names: Sequence[str]) -> Array:
-        """The named inputs ("N", "D", "C"), stacked: shape (inputs, rows)."""
-        columns = {"N": self.N, "D": self.D, "C": self.C}
-        return np.stack([columns[name] for name in names])
+        """The named features, stacked: shape (inputs, rows)."""
+        columns = [self.column(name) for name in names]
+        return np.stack(columns) if columns else np.zeros((0, len(self)))
 
     def take(self, rows: ArrayLike) -> Runs:
         """The rows chosen by an index or a mask."""
         chosen = np.asarray(rows)
         return Runs(
-            N=self.N[chosen],
-            D=self.D[chosen],
-            C=self.C[chosen],
+            features={name: column[chosen] for name, column in self.features.items()},
             loss=self.loss[chosen],
             trial=self.trial[chosen],
             weight=self.weight[chosen],
             phases=self.phases,
+            signed=self.signed,
         )
+
+
+def _labels(values: ArrayLike) -> Labels:
+    trial = np.array(values, copy=True)
+    if trial.ndim != 1 or not np.issubdtype(trial.dtype, np.integer):
+        raise ValueError(
+            f"trial must be whole numbers in one dimension, got {trial.dtype} of shape"
+            f" {trial.shape}"
+        )
+    trial = trial.astype(np.int64)
+    trial.setflags(write=False)
+    return trial
 
 
 def finished_runs(

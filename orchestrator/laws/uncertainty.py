@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.law import LawFit, centred_logs
+from orchestrator.laws.law import LawFit, asked_inputs
 from orchestrator.laws.levenberg import Solution, minimise
 from orchestrator.laws.posing import posed_again
 from orchestrator.laws.runs import Array, Runs, levels_of
@@ -63,11 +63,13 @@ class LawPosterior:
         D: ArrayLike | None = None,
         *,
         C: ArrayLike | None = None,
+        **others: ArrayLike,
     ) -> Array:
         """Loss said by every draw: shape (draws, *questions). Before widening."""
         form = self.law.form
-        logs, shape = centred_logs(form, self.law.centre, N=N, D=D, C=C)
-        return form.loss(np.array(self.draws), logs).reshape((len(self.draws), *shape))
+        asked, shape = asked_inputs(form, N=N, D=D, C=C, others=others)
+        covariates = form.covariates(asked, np.array(self.law.centre))
+        return form.loss(np.array(self.draws), covariates).reshape((len(self.draws), *shape))
 
     def interval(
         self,
@@ -76,13 +78,17 @@ class LawPosterior:
         level: float = 0.9,
         *,
         C: ArrayLike | None = None,
+        **others: ArrayLike,
     ) -> tuple[Array, Array]:
         """Low and high of the law's loss at (N, D) or C, at this level.
 
         It is about the law's own value; a single run scatters about it by `law.scatter` more.
         """
         return interval_of(
-            self.predictions(N, D, C=C), self.law.predict(N, D, C=C), level, self.widening
+            self.predictions(N, D, C=C, **others),
+            self.law.predict(N, D, C=C, **others),
+            level,
+            self.widening,
         )
 
     def _interval(self, values: Array, at: np.float64, level: float) -> tuple[float, float]:

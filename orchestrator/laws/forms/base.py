@@ -1,9 +1,10 @@
 """What a law form is: a protocol that the fitter needs, and the description of a parameter.
 
-Touches nothing. A form is evaluated in *working* values: its inputs are logarithms measured from
-a centre (the middle of the rows), so that N^-alpha is exp(-alpha * (log N - centre)), near 1 and
-never out of range, and the fit does not depend on the units of N, D and C. `publish` turns
-working values into those of the printed expression, `absorb` turns them back.
+Touches nothing. A form is evaluated in *working* values at *covariates*: whatever it makes of its
+inputs once, before a fit. Forms written by hand take logarithms measured from a centre (the
+middle of the rows), so that N^-alpha is exp(-alpha * (log N - centre)), near 1 and never out of
+range, and the fit does not depend on the units of N, D and C. `publish` turns working values into
+those of the printed expression, `absorb` turns them back.
 
 Parameters marked linear enter the loss linearly: its derivative by them does not depend on them.
 The fitter reads the columns of the linear problem off the Jacobian, so a form says no more.
@@ -11,6 +12,7 @@ The fitter reads the columns of the linear problem off the Jacobian, so a form s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +31,9 @@ class Parameter:
     linear: the loss is linear in it.
     start: the range that starts are drawn from; unused where linear.
     moves: its published value depends on the centre, so it takes no prior.
+    exponential: the loss has a term that is proportional to exp of it, and it occurs nowhere
+        else: that term's scale can be solved for as if it were linear.
+    logarithmic: the working value is the logarithm of the published one.
     """
 
     name: str
@@ -38,6 +43,8 @@ class Parameter:
     linear: bool
     start: tuple[float, float] = (0.0, 1.0)
     moves: bool = False
+    logarithmic: bool = False
+    exponential: bool = False
 
 
 class LawForm(Protocol):
@@ -56,7 +63,7 @@ class LawForm(Protocol):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs, out of N, D, C."""
+        """Names of the inputs: columns of the rows."""
         ...
 
     @property
@@ -67,14 +74,26 @@ class LawForm(Protocol):
     @property
     def parameters(self) -> tuple[Parameter, ...]: ...
 
-    def loss(self, working: Array, logs: Array) -> Array:
-        """Loss of (S, P) working values at (I, R) centred logarithms: (S, R).
+    def middle(self, inputs: Array, weight: Array) -> Array:
+        """The centre of rows with these inputs (I, R) and weights (R,)."""
+        ...
 
-        The logarithms may differ by start: (I, S, R).
+    def covariates(self, inputs: Array, centre: Array) -> Array:
+        """What `loss` is evaluated at: (K, ...) of inputs (I, ...)."""
+        ...
+
+    def draw(self, rng: np.random.Generator, count: int, covariates: Array) -> Array:
+        """Random working values (count, P) to start from; those of linear parameters idle."""
+        ...
+
+    def loss(self, working: Array, covariates: Array) -> Array:
+        """Loss of (S, P) working values at (K, R) covariates: (S, R).
+
+        The covariates may differ by start: (K, S, R).
         """
         ...
 
-    def jacobian(self, working: Array, logs: Array) -> tuple[Array, Array]:
+    def jacobian(self, working: Array, covariates: Array) -> tuple[Array, Array]:
         """Loss (S, R) and its derivatives by the working values (S, P, R)."""
         ...
 
@@ -85,3 +104,30 @@ class LawForm(Protocol):
     def absorb(self, published: Array, centre: Array) -> Array:
         """The inverse of `publish`."""
         ...
+
+
+def lattice(parameters: Sequence[Parameter], rng: np.random.Generator, count: int) -> Array:
+    """(count, P) values in the parameters' start ranges, one stratified draw a parameter
+    (a Latin hypercube), shuffled apart."""
+    values = np.empty((count, len(parameters)))
+    for k, parameter in enumerate(parameters):
+        low, high = parameter.start
+        values[:, k] = low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
+    return values
+
+
+class CentredLogs:
+    """What forms written by hand share: covariates are logarithms measured from the centre."""
+
+    __slots__ = ()
+    parameters: tuple[Parameter, ...]
+
+    def middle(self, inputs: Array, weight: Array) -> Array:
+        return np.average(np.log(inputs), axis=1, weights=weight)
+
+    def covariates(self, inputs: Array, centre: Array) -> Array:
+        shape = (len(centre),) + (1,) * (inputs.ndim - 1)
+        return np.log(inputs) - centre.reshape(shape)
+
+    def draw(self, rng: np.random.Generator, count: int, covariates: Array) -> Array:
+        return lattice(self.parameters, rng, count)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.laws.forms.base import Array, Parameter
+from orchestrator.laws.forms.base import Array, CentredLogs, Parameter
 
 
 @dataclass(frozen=True, slots=True)
-class Chinchilla:
+class Chinchilla(CentredLogs):
     """E + A / N**alpha + B / D**beta. Working values: (E, A N0^-alpha, B D0^-beta, alpha, beta).
 
     N0 and D0 are exp of the centre.
@@ -51,19 +51,19 @@ class Chinchilla:
         ),
     )
 
-    def loss(self, working: Array, logs: Array) -> Array:
+    def loss(self, working: Array, covariates: Array) -> Array:
         E, a, b, alpha, beta = (working[:, k, None] for k in range(5))
-        return E + a * np.exp(-alpha * logs[0]) + b * np.exp(-beta * logs[1])
+        return E + a * np.exp(-alpha * covariates[0]) + b * np.exp(-beta * covariates[1])
 
-    def jacobian(self, working: Array, logs: Array) -> tuple[Array, Array]:
+    def jacobian(self, working: Array, covariates: Array) -> tuple[Array, Array]:
         E, a, b, alpha, beta = (working[:, k, None] for k in range(5))
-        partials = np.empty((working.shape[0], 5, logs.shape[1]))
+        partials = np.empty((working.shape[0], 5, covariates.shape[1]))
         partials[:, 0] = 1.0
-        partials[:, 1] = np.exp(-alpha * logs[0])
-        partials[:, 2] = np.exp(-beta * logs[1])
+        partials[:, 1] = np.exp(-alpha * covariates[0])
+        partials[:, 2] = np.exp(-beta * covariates[1])
         of_size, of_data = a * partials[:, 1], b * partials[:, 2]
-        partials[:, 3] = -of_size * logs[0]
-        partials[:, 4] = -of_data * logs[1]
+        partials[:, 3] = -of_size * covariates[0]
+        partials[:, 4] = -of_data * covariates[1]
         return E + of_size + of_data, partials
 
     def publish(self, working: Array, centre: Array) -> Array:

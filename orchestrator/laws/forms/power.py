@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.laws.forms.base import Array, Parameter
+from orchestrator.laws.forms.base import Array, CentredLogs, Parameter
 
 
 @dataclass(frozen=True, slots=True)
-class Power:
+class Power(CentredLogs):
     """(C / alpha)**-gamma. Working values: (loss at C0, gamma), C0 = exp of the centre.
 
     alpha, the compute at which the line reaches a loss of 1, is far outside the data and moves
@@ -45,14 +45,14 @@ class Power:
         ),
     )
 
-    def loss(self, working: Array, logs: Array) -> Array:
-        return working[:, 0, None] * np.exp(-working[:, 1, None] * logs[0])
+    def loss(self, working: Array, covariates: Array) -> Array:
+        return working[:, 0, None] * np.exp(-working[:, 1, None] * covariates[0])
 
-    def jacobian(self, working: Array, logs: Array) -> tuple[Array, Array]:
-        partials = np.empty((working.shape[0], 2, logs.shape[1]))
-        partials[:, 0] = np.exp(-working[:, 1, None] * logs[0])
+    def jacobian(self, working: Array, covariates: Array) -> tuple[Array, Array]:
+        partials = np.empty((working.shape[0], 2, covariates.shape[1]))
+        partials[:, 0] = np.exp(-working[:, 1, None] * covariates[0])
         level = working[:, 0, None] * partials[:, 0]
-        partials[:, 1] = -level * logs[0]
+        partials[:, 1] = -level * covariates[0]
         return level, partials
 
     def publish(self, working: Array, centre: Array) -> Array:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.laws.forms.base import Array, Parameter
+from orchestrator.laws.forms.base import Array, CentredLogs, Parameter
 
 
 @dataclass(frozen=True, slots=True)
-class PowerIrreducible:
+class PowerIrreducible(CentredLogs):
     """E + A * C**-gamma. Working values: (E, A C0^-gamma, gamma), C0 = exp of the centre."""
 
     name: str = "power_irreducible"
@@ -36,17 +36,17 @@ class PowerIrreducible:
         ),
     )
 
-    def loss(self, working: Array, logs: Array) -> Array:
+    def loss(self, working: Array, covariates: Array) -> Array:
         E, a, gamma = (working[:, k, None] for k in range(3))
-        return E + a * np.exp(-gamma * logs[0])
+        return E + a * np.exp(-gamma * covariates[0])
 
-    def jacobian(self, working: Array, logs: Array) -> tuple[Array, Array]:
+    def jacobian(self, working: Array, covariates: Array) -> tuple[Array, Array]:
         E, a, gamma = (working[:, k, None] for k in range(3))
-        partials = np.empty((working.shape[0], 3, logs.shape[1]))
+        partials = np.empty((working.shape[0], 3, covariates.shape[1]))
         partials[:, 0] = 1.0
-        partials[:, 1] = np.exp(-gamma * logs[0])
+        partials[:, 1] = np.exp(-gamma * covariates[0])
         of_compute = a * partials[:, 1]
-        partials[:, 2] = -of_compute * logs[0]
+        partials[:, 2] = -of_compute * covariates[0]
         return E + of_compute, partials
 
     def publish(self, working: Array, centre: Array) -> Array:

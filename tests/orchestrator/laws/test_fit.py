@@ -149,7 +149,7 @@ def test_no_law_from_as_many_rows_as_parameters(form):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"objective": "mse"}, "'huber_log' and 'squared'"),
+        ({"objective": "mse"}, "there are huber_log, huber, squared"),
         ({"starts": 0}, "starts is 0"),
         ({"delta": -1.0}, "delta is -1.0"),
         ({"offsets_sd": 0.0}, "offsets_sd is 0.0"),

@@ -45,7 +45,7 @@ def test_every_start_reaches_what_scipy_reaches():
     assert solution.converged.all()
 
     def objective(values):
-        loss, partials = CHINCHILLA.jacobian(values[None, :], problem.logs)
+        loss, partials = CHINCHILLA.jacobian(values[None, :], problem.covariates)
         residual = np.log(loss[0]) - problem.target[0]
         pull = huber_weight(residual, problem.delta) * residual / loss[0]
         return np.sum(huber(residual, problem.delta)), partials[0] @ pull
@@ -92,7 +92,7 @@ def test_offsets_are_those_of_the_joint_problem():
 
     def objective(joint):
         values, offsets = joint[:5], joint[5:]
-        loss = CHINCHILLA.loss(values[None, :], problem.logs)[0]
+        loss = CHINCHILLA.loss(values[None, :], problem.covariates)[0]
         residual = np.log(loss) - problem.target[0] + member @ offsets
         penalty = problem.offsets.precision * np.sum(huber(offsets, problem.offsets.knee))
         return 1e4 * (np.sum(problem.weight[0] * huber(residual, problem.delta)) + penalty)

@@ -1,0 +1,134 @@
+"""The search of a fit: from random starts to all distinct optima, at a knee set by the data.
+
+Touches nothing. Four stages, each on fewer starts and more rows: draws with their linear
+parameters solved; a few steps of the best of them on a part of the rows; to the end of the way
+there, where starts that meet go on as one; and the optima so found on all rows, in rounds with
+the scale of the residuals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.laws.doubts import Groups, probe_inputs, relative
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.levenberg import Problem, Solution, minimise
+from orchestrator.laws.posing import Posed
+from orchestrator.laws.runs import Array
+from orchestrator.laws.screening import judged_rows, screened_starts
+
+FIRST_SCALE = 0.02  # of log loss; replaced by the residuals' own
+ROUGH_STARTS = 12
+_SMALLEST_SCALE = 1e-6  # of log loss, below any evaluation noise
+_SAME = 1e-3  # of log loss at the probes: optima nearer than this are one
+_ROUNDS = 3
+_POOL = 4  # starts that take a few steps, for each that goes on
+_FEW_STEPS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """What the search came to. groups: distinct optima of `solution`, best first. met (S,): how
+    many starts went on as each. probes: covariates where optima were compared."""
+
+    problem: Problem
+    solution: Solution
+    scale: float
+    groups: Groups
+    met: NDArray[np.int64]
+    probes: Array
+    starts: int
+
+
+def searched(posed: Posed, *, starts: int, rng: np.random.Generator) -> Found:
+    """The distinct optima that `starts` starts end in. Raises FitError where there is none."""
+    form = posed.form
+    probes = form.covariates(probe_inputs(posed.runs.inputs(form.inputs)), posed.centre)
+    scale = FIRST_SCALE * posed.unit
+    values, met = _candidates(posed.problem(scale), probes, starts, rng)
+    best = values[:ROUGH_STARTS]
+    for _ in range(_ROUNDS):
+        rough = posed.problem(scale)
+        solution = minimise(rough, best, tolerance=1e-7)
+        best = solution.values[np.argsort(solution.objective, kind="stable")][:4]
+        scale = _spread(rough, solution)
+    problem = posed.problem(scale)
+    solution = minimise(problem, np.concatenate([best[:1], values]))
+    met = np.concatenate([[0], met])
+    groups = distinct(problem, solution, probes)
+    if not groups:
+        raise FitError(
+            f"no law: none of {starts} starts of {form.name} converged on"
+            f" {len(posed.runs)} rows; more rows or more sizes are needed"
+        )
+    return Found(
+        problem=problem,
+        solution=solution,
+        scale=scale,
+        groups=groups,
+        met=met,
+        probes=probes,
+        starts=int(met.sum()),
+    )
+
+
+def _candidates(
+    problem: Problem, probes: Array, starts: int, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.int64]]:
+    """Values that differ, best first, and how many starts met in each."""
+    pool = screened_starts(problem, starts=_POOL * starts, rng=rng)
+    if not len(pool):
+        raise FitError(f"no law: no start of {problem.form.name} has a finite loss at all rows")
+    few = problem.some_rows(judged_rows(problem, rng))
+    rough = minimise(few, pool, tolerance=1e-4, most_iterations=_FEW_STEPS)
+    order = np.argsort(rough.objective, kind="stable")[:starts]
+    solution = minimise(few, rough.values[order], tolerance=1e-6, most_iterations=100)
+    groups = distinct(few, solution, probes, converged=False)
+    leaders = [leader for leader, _ in groups]
+    met = np.array([len(members) for _, members in groups], dtype=np.int64)
+    return solution.values[leaders], met
+
+
+def distinct(
+    problem: Problem, solution: Solution, probes: Array, *, converged: bool = True
+) -> Groups:
+    """Starts grouped by what they predict at the probes' covariates, best first; those that
+    converged, or all with an objective."""
+    order = [
+        int(k)
+        for k in np.argsort(solution.objective, kind="stable")
+        if (solution.converged[k] or not converged) and np.isfinite(solution.objective[k])
+    ]
+    said = relative(problem, problem.form.loss(solution.values, probes))
+    # A law without a value at a probe agrees there with another that has none.
+    said = np.nan_to_num(said, nan=1e6, posinf=1e6, neginf=-1e6)
+    groups: list[tuple[int, list[int]]] = []
+    for k in order:
+        for leader, members in groups:
+            if np.max(np.abs(said[k] - said[leader])) < _SAME:
+                members.append(k)
+                break
+        else:
+            groups.append((k, [k]))
+    return groups
+
+
+def _residual(problem: Problem, values: Array, offsets: Array) -> Array:
+    loss = problem.form.loss(values[None, :], problem.covariates)[0]
+    residual = (np.log(loss) if problem.in_logs else loss) - problem.target[0]
+    return residual if problem.offsets is None else residual + problem.offsets.member @ offsets
+
+
+def _spread(problem: Problem, solution: Solution) -> float:
+    """Robust sd of a row's residual at the best start: 1.4826 times the weighted median size."""
+    best = int(np.argmin(solution.objective))
+    if not np.isfinite(solution.objective[best]):
+        raise FitError(f"no law: no start of {problem.form.name} reached a finite objective")
+    size = np.abs(_residual(problem, solution.values[best], solution.offsets[best]))
+    order = np.argsort(size)
+    share = np.asarray(problem.weight[0][order].cumsum(), dtype=np.float64)
+    middle = float(size[order][int(share.searchsorted(0.5 * float(share[-1])))])
+    return max(1.4826 * middle, _SMALLEST_SCALE * problem.unit)

@@ -8,6 +8,7 @@ so that what is told twice is the same to the last bit. Touches nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,7 +29,12 @@ from orchestrator.values import Point
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "KILLED", "FAILED"]
 
+SWEEP, TRIAL, SENT = "frontrunner.sweep", "frontrunner.trial", "frontrunner.sent"
+OUTCOME, REASON = "frontrunner.outcome", "frontrunner.reason"
+OUTCOMES_IN_NAMES = ("stopped", "diverged", "failed")
+
 LOSS, ANNEALED = "loss/validation", "loss/validation_annealed"
+COMPUTE = "run/log10_flops"
 FIGURES = {
     "bits_per_byte": "loss/validation_bits_per_byte",
     "train_loss": "run/train_loss",
@@ -38,7 +44,17 @@ FIGURES = {
     "elapsed_s": "run/attempt_seconds",
 }
 """Metric names of a point's further figures. Charts are laid out by the alphabet: with these names
-the first one that a newcomer sees is the validation loss of all trials."""
+the first one that a newcomer sees is the validation loss of all trials. Compute is told as its
+logarithm too, since the UI has no logarithmic axis for a metric."""
+
+SIZES = (
+    "#440154", "#482677", "#3f4788", "#32648e", "#277e8e",
+    "#1f988b", "#2cb17e", "#5ac864", "#9bd93c",
+)  # fmt: skip
+"""Small models dark, large ones light, as in the report: nine steps of viridis (van der Walt and
+Smith 2015) without its lightest part."""
+OUT, BROKEN = "#c9ced6", "#b3261e"
+"""Of stopped trials, and of diverged and failed ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +69,11 @@ class Metric:
 
 @dataclass(slots=True, kw_only=True)
 class Telling:
-    """What changed of one run: to be told at once. `began_ms` dates the run where it is new."""
+    """What changed of one run: to be told at once. `began_ms` dates the run where it is new;
+    `name` is what it is called from now on."""
 
     began_ms: int
+    name: str | None = None
     metrics: list[Metric] = field(default_factory=list[Metric])
     tags: dict[str, str] = field(default_factory=dict[str, str])
     status: RunStatus | None = None
@@ -67,6 +85,11 @@ class Teller:
 
     def __init__(self, initial: SweepState) -> None:
         self.state = initial
+        sizes = sorted({candidate.params for candidate in initial.pool})
+        last = max(1, len(sizes) - 1)
+        self._colours = {
+            size: SIZES[round(place / last * (len(SIZES) - 1))] for place, size in enumerate(sizes)
+        }
 
     def skip(self, records: Iterable[Record]) -> None:
         """Records that were told before."""
@@ -90,7 +113,8 @@ class Teller:
             if isinstance(event, Started):
                 told.setdefault(event.trial, Telling(began_ms=last_ms))
             if isinstance(event, Opened | StopAsked | Closed):
-                touched |= dict.fromkeys(self.state.trials, last_ms)
+                for trial in self.state.trials:
+                    touched.setdefault(trial, last_ms)
             if isinstance(event, Decided | SegmentEnded | Closed):
                 told[None].metrics.extend(_sweep_metrics(self.state, last_ms))
             events += 1
@@ -120,16 +144,25 @@ class Teller:
             outcome, telling.status = _standing(state, trial)
             if telling.status not in ("RUNNING", "SCHEDULED"):
                 telling.ended_ms = time_ms
+            reason = _reason(trial)
+            telling.name = f"{name} ({outcome})" if outcome in OUTCOMES_IN_NAMES else name
             telling.tags |= {
-                "frontrunner.outcome": outcome,
-                "frontrunner.reason": _reason(trial),
+                OUTCOME: outcome,
+                REASON: reason,
                 "frontrunner.attempts": str(trial.attempts),
+                "mlflow.note.content": f"{outcome}: {reason}" if reason else outcome,
+                "mlflow.runColor": self._colour(trial, outcome),
             }
         sweep = told[None]
         sweep.status = _sweep_status(state)
         if sweep.status == "FINISHED":
             sweep.ended_ms = last_ms
-        sweep.tags["frontrunner.outcome"] = state.closed or state.stop_asked or "running"
+        sweep.tags[OUTCOME] = state.closed or state.stop_asked or "running"
+
+    def _colour(self, trial: Trial, outcome: str) -> str:
+        if outcome in ("diverged", "failed"):
+            return BROKEN
+        return OUT if outcome == "stopped" else self._colours[trial.candidate.params]
 
 
 def _concerned(event: object) -> tuple[str, ...]:
@@ -149,9 +182,11 @@ def _point_metrics(point: Point, *, branch: bool, time_ms: int) -> list[Metric]:
             value = getattr(point, name)
             if value is not None:
                 values[key] = float(value)
+        values[COMPUTE] = math.log10(point.flops)
     return [
         Metric(key=key, value=value, step=point.tokens, time_ms=time_ms)
         for key, value in values.items()
+        if math.isfinite(value)  # a tracker keeps infinity as 1.8e308, and draws it
     ]
 
 

@@ -66,6 +66,14 @@ def doubts_about(
     values, offsets = solution.values[best], solution.offsets[best]
     found = [*_bounds(problem, values), *_identification(problem, values, offsets, runs)]
     found += _starts(problem, solution, groups, probes, scale)
+    if not solution.converged[best]:
+        found.append(
+            LawWarning(
+                kind="not_converged",
+                text="the search was stopped while the objective still fell, if slowly: the law"
+                " has more parameters than the rows fix",
+            )
+        )
     if unshifted is not None:
         found += _offsets(problem, values, offsets, runs, unshifted)
     if runs.trials < _FEWEST_TRIALS:
@@ -175,7 +183,7 @@ def _starts(
     return [
         LawWarning(
             kind="starts_disagree",
-            text=f"{len(rivals)} other optimum{'s' if len(rivals) > 1 else ''} fit the rows as"
+            text=f"{len(rivals)} other {'optima fit' if len(rivals) > 1 else 'optimum fits'} the rows as"
             f" well within noise and differ by up to {max(rivals):.1%} ten times beyond them",
         )
     ]

@@ -20,7 +20,13 @@ Array = NDArray[np.float64]
 Objective = Literal["huber_log", "huber", "squared"]
 OBJECTIVES: tuple[Objective, ...] = ("huber_log", "huber", "squared")
 Doubt = Literal[
-    "bound", "not_identified", "starts_disagree", "extrapolation", "offsets", "few_trials"
+    "bound",
+    "not_identified",
+    "not_converged",
+    "starts_disagree",
+    "extrapolation",
+    "offsets",
+    "few_trials",
 ]
 _SCHEMA = 1
 

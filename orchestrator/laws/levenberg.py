@@ -280,8 +280,8 @@ def _own_part(scaled: Array) -> Array:
     """
     inverse = np.linalg.inv(scaled)
     diagonal = _indices(scaled.shape[1])
-    own: Array = np.clip(1.0 / inverse[:, diagonal, diagonal], _OWN_FLOOR, 1.0)
-    return np.sqrt(own)
+    share = np.sqrt(np.clip(1.0 / inverse[:, diagonal, diagonal], _OWN_FLOOR, 1.0))
+    return np.asarray(share, dtype=np.float64)
 
 
 def _change(gain: Array, promised: Array, bold: Flags) -> Array:

@@ -103,10 +103,13 @@ def _fill(
     at, low, high = values[:, solved], problem.lower[solved], problem.upper[solved]
     kinds = problem.form.parameters
     grows = np.array([kinds[int(k)].exponential for k in solved], dtype=np.bool_)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         least = np.where(grows, np.maximum(np.expm1(low - at), _LEAST_SCALE - 1.0), low - at)
         most = np.where(grows, np.expm1(high - at), high - at)
         held = np.zeros_like(right, dtype=np.bool_)
-        move = boxed_minimum(scaled, right / length, least * scale, most * scale, held) / scale
-        move = np.where(grows, np.log1p(move), move)
+        move: Array = (
+            boxed_minimum(scaled, right / length, least * scale, most * scale, held) / scale
+        )
+        grown: Array = np.log1p(np.maximum(move, _LEAST_SCALE - 1.0))
+        move = np.where(grows, grown, move)
     values[:, solved] = np.clip(at + move, low, high)

@@ -27,6 +27,8 @@ _SAME = 1e-3  # of log loss at the probes: optima nearer than this are one
 _ROUNDS = 3
 _POOL = 4  # starts that take a few steps, for each that goes on
 _FEW_STEPS = 12
+_MOST_OPTIMA = 24  # that are followed to their end on all rows
+_FAR = 4.0  # times the best objective: an optimum so far above it is none to tell of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +58,7 @@ def searched(posed: Posed, *, starts: int, rng: np.random.Generator) -> Found:
         best = solution.values[np.argsort(solution.objective, kind="stable")][:4]
         scale = _spread(rough, solution)
     problem = posed.problem(scale)
+    values, met = _worth_while(problem, values, met)
     solution = minimise(problem, np.concatenate([best[:1], values]))
     met = np.concatenate([[0], met])
     groups = distinct(problem, solution, probes)
@@ -71,8 +74,20 @@ def searched(posed: Posed, *, starts: int, rng: np.random.Generator) -> Found:
         groups=groups,
         met=met,
         probes=probes,
-        starts=int(met.sum()),
+        starts=starts,
     )
+
+
+def _worth_while(
+    problem: Problem, values: Array, met: NDArray[np.int64]
+) -> tuple[Array, NDArray[np.int64]]:
+    """Those of the values (best first) that may still end in an optimum worth telling: a few
+    steps on all rows, and what is then far above the best is left out."""
+    solution = minimise(problem, values, tolerance=1e-4, most_iterations=_FEW_STEPS)
+    order = np.argsort(solution.objective, kind="stable")[:_MOST_OPTIMA]
+    near = solution.objective[order] <= _FAR * float(solution.objective[order[0]])
+    kept = order[near]
+    return solution.values[kept], met[kept]
 
 
 def _candidates(
@@ -95,12 +110,18 @@ def _candidates(
 def distinct(
     problem: Problem, solution: Solution, probes: Array, *, converged: bool = True
 ) -> Groups:
-    """Starts grouped by what they predict at the probes' covariates, best first; those that
-    converged, or all with an objective."""
+    """Starts grouped by what they predict at the probes' covariates, best first.
+
+    converged: only those that converged, and those that are lower still without it (the floor of
+    a long flat valley); else all with an objective.
+    """
+    done = solution.converged | (not converged)
+    floor = np.min(solution.objective[done], initial=np.inf)
+    done |= solution.objective < floor
     order = [
         int(k)
         for k in np.argsort(solution.objective, kind="stable")
-        if (solution.converged[k] or not converged) and np.isfinite(solution.objective[k])
+        if done[k] and np.isfinite(solution.objective[k])
     ]
     said = relative(problem, problem.form.loss(solution.values, probes))
     # A law without a value at a probe agrees there with another that has none.

@@ -1,0 +1,232 @@
+"""Approach 2: at a few budgets of compute, a parabola of loss in log N, and its lowest point.
+
+Touches nothing. Hoffmann et al. 2022 (arXiv 2203.15556, section 3.2). The loss of a curve at a
+budget comes by interpolation in log-log between its neighbouring points (Porian et al. 2024,
+arXiv 2406.19146, who discard minima at the edge of the sizes, as is done here); a finished run
+counts where its compute is within 10 % of the budget. Of each size the lowest loss counts.
+
+A parabola leans even without noise, the more the wider its sizes and the further they lie to one
+side (Czech et al. 2026, arXiv 2603.22339), so only sizes near the lowest one enter it. Every
+budget says what it found or why it found nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.laws.allocation import BURN_IN, Allocation, Along, Points, allocated, along
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.runs import Array, CurveRows
+
+_NEAR = 4.0  # times larger or smaller than the lowest size: what a parabola is fitted to
+_LEAST_SIZES = 4  # of a parabola: one more than it has parameters
+_LEAST_BUDGETS = 3
+_GAP = 2.0  # between neighbouring points of a curve, in compute
+_CLOSE = 1.1  # a finished run's compute against the budget
+_COARSE = 64  # computes at which the sizes taking part are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What one budget of C FLOPs says.
+
+    sizes, losses: the lowest loss of every size that takes part. curvature: of the parabola, in
+    nats per squared unit of log N. N, D, loss: at its lowest point; None where why_not says why.
+    """
+
+    C: float
+    sizes: tuple[float, ...]
+    losses: tuple[float, ...]
+    curvature: float | None = None
+    N: float | None = None
+    D: float | None = None
+    loss: float | None = None
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsoFlop:
+    """Every budget, and the lines through those that found a minimum."""
+
+    budgets: tuple[Budget, ...]
+    allocation: Allocation
+
+
+def isoflop(
+    curves: Sequence[CurveRows],
+    budgets: Sequence[float] | None = None,
+    *,
+    count: int = 9,
+    burn_in: float = BURN_IN,
+    draws: int = 200,
+    seed: int = 0,
+) -> IsoFlop:
+    """N*, D* and loss against C through the minima of parabolas at `budgets` of FLOPs.
+
+    budgets: where None, the computes at which finished runs gather, or `count` of them evenly
+    spaced in log over the compute at which four sizes take part. Raises FitError where fewer
+    than three budgets have a minimum, with the reasons of the others.
+    """
+    computes = _computes(curves, budgets, count, burn_in, draws)
+    found = minima(curves, computes, burn_in=burn_in)
+    good = [budget for budget in found if budget.why_not is None]
+    if len(good) < _LEAST_BUDGETS:
+        reasons = "; ".join(f"{b.C:.3g} FLOPs: {b.why_not}" for b in found if b.why_not)
+        raise FitError(
+            f"no IsoFLOP line: {len(good)} of {len(found)} budgets have a minimum, and"
+            f" {_LEAST_BUDGETS} are needed ({reasons})"
+        )
+    read = _read(curves, np.array(computes), burn_in)
+    notes = tuple(f"{b.C:.3g} FLOPs: no estimate, {b.why_not}" for b in found if b.why_not)
+    lines = allocated(
+        "isoflop",
+        read,
+        _points,
+        clusters=int(np.isfinite(read.loss).any(axis=1).sum()),
+        draws=draws,
+        seed=seed,
+        notes=notes,
+    )
+    return IsoFlop(budgets=found, allocation=lines)
+
+
+def minima(
+    curves: Sequence[CurveRows], budgets: Sequence[float], *, burn_in: float = BURN_IN
+) -> tuple[Budget, ...]:
+    """The parabola of every budget, or why it has no minimum."""
+    read = _read(curves, np.array(budgets, dtype=np.float64), burn_in)
+    return tuple(_budget(read, place) for place in range(len(read.C)))
+
+
+def _read(curves: Sequence[CurveRows], C: Array, burn_in: float) -> Along:
+    """The curves at the budgets; a finished run at the budget that it was meant for."""
+    read = along(curves, C, burn_in=burn_in, gap=_GAP)
+    for place, curve in enumerate(curves):
+        if len(curve) == 1:
+            near = np.abs(np.log(C / curve.flops[0])) <= math.log(_CLOSE)
+            read.loss[place, near] = math.log(curve.loss[0])
+            read.tokens[place, near] = math.log(curve.tokens[0])
+    return read
+
+
+def _computes(
+    curves: Sequence[CurveRows],
+    budgets: Sequence[float] | None,
+    count: int,
+    burn_in: float,
+    draws: int,
+) -> tuple[float, ...]:
+    if count < _LEAST_BUDGETS or draws < 0 or not 0.0 <= burn_in < 1.0:
+        raise ValueError(
+            f"count={count}, burn_in={burn_in}, draws={draws}: at least {_LEAST_BUDGETS} budgets,"
+            " a share from 0 to below 1, and no negative draws"
+        )
+    if budgets is not None:
+        wrong = [C for C in budgets if not (math.isfinite(C) and C > 0)]
+        if wrong:
+            raise ValueError(f"a budget is {wrong[0]}; compute must be finite and above zero")
+        return tuple(sorted(float(C) for C in budgets))
+    known = [curve for curve in curves if len(curve)]
+    if not known:
+        raise FitError("no IsoFLOP line: no curve has a point")
+    if all(len(curve) == 1 for curve in known):
+        return _gathered(known)
+    low = min(float(curve.flops[0]) for curve in known)
+    high = max(float(curve.flops[-1]) for curve in known)
+    grid = np.geomspace(low, high, _COARSE)
+    read = along(known, grid, burn_in=burn_in, gap=_GAP)
+    enough = [k for k in range(_COARSE) if len(_by_size(read, k)[0]) >= _LEAST_SIZES]
+    if len(enough) < 2:
+        raise FitError(
+            f"no IsoFLOP line: nowhere do {_LEAST_SIZES} sizes have points at the same compute"
+        )
+    return tuple(float(C) for C in np.geomspace(grid[enough[0]], grid[enough[-1]], count))
+
+
+def _gathered(runs: Sequence[CurveRows]) -> tuple[float, ...]:
+    """Computes at which finished runs gather, each within 10 % of the next."""
+    ends = np.sort(np.log([float(run.flops[0]) for run in runs]))
+    groups = np.split(ends, np.flatnonzero(np.diff(ends) > math.log(_CLOSE)) + 1)
+    return tuple(
+        math.exp(float(np.median(group))) for group in groups if len(group) >= _LEAST_SIZES
+    )
+
+
+def _by_size(read: Along, place: int) -> tuple[NDArray[np.intp], Array]:
+    """The lowest curve of every size that takes part at one budget, smallest size first, and its
+    log loss."""
+    here = np.flatnonzero(np.isfinite(read.loss[:, place]))
+    order = here[np.lexsort([read.loss[here, place], read.level[here]])]
+    _, first = np.unique(read.level[order], return_index=True)
+    chosen: NDArray[np.intp] = order[first].astype(np.intp)
+    return chosen, read.loss[chosen, place]
+
+
+def _budget(read: Along, place: int) -> Budget:
+    chosen, logs = _by_size(read, place)
+    C, sizes, losses = float(read.C[place]), read.sizes[chosen], np.exp(logs)
+    seen = Budget(
+        C=C, sizes=tuple(float(N) for N in sizes), losses=tuple(float(L) for L in losses)
+    )
+
+    def no(why: str, curvature: float | None = None) -> Budget:
+        return Budget(
+            C=C, sizes=seen.sizes, losses=seen.losses, curvature=curvature, why_not=why
+        )
+
+    if len(sizes) < _LEAST_SIZES:
+        return no(f"{len(sizes)} sizes have a loss there, and {_LEAST_SIZES} are needed")
+    lowest = int(np.argmin(losses))
+    if lowest in (0, len(sizes) - 1):
+        end = "smallest" if lowest == 0 else "largest"
+        return no(f"the {end} size that ran as far is the lowest ({sizes[lowest]:.3g} parameters)")
+    near = _nearest(sizes, lowest)
+    x = np.log(sizes[near] / sizes[lowest])
+    constant, slope, square = (float(v) for v in np.polynomial.polynomial.polyfit(x, losses[near], 2))
+    if square <= 0.0:
+        return no("the parabola is not convex", 2.0 * square)
+    turn = -0.5 * slope / square
+    if not x.min() < turn < x.max():
+        return no("the parabola turns outside its sizes", 2.0 * square)
+    said = constant + slope * x + square * x * x
+    bottom = constant + 0.5 * slope * turn
+    noise = math.sqrt(float(np.sum((losses[near] - said) ** 2)) / max(len(x) - 3, 1))
+    if min(said[0], said[-1]) - bottom <= noise:
+        return no("the parabola is as flat as its residuals", 2.0 * square)
+    logs_D = np.polynomial.polynomial.polyfit(x, read.tokens[chosen[near], place], 1)
+    return Budget(
+        C=C,
+        sizes=seen.sizes,
+        losses=seen.losses,
+        curvature=2.0 * square,
+        N=float(sizes[lowest]) * math.exp(turn),
+        D=math.exp(float(logs_D[0] + logs_D[1] * turn)),
+        loss=bottom,
+    )
+
+
+def _nearest(sizes: Array, lowest: int) -> NDArray[np.intp]:
+    """Places of the sizes near the lowest one, or of the nearest four."""
+    away = np.abs(np.log(sizes / sizes[lowest]))
+    order = np.argsort(away, kind="stable")
+    near = int((away <= math.log(_NEAR) + 1e-9).sum())
+    return np.sort(order[: max(near, _LEAST_SIZES)])
+
+
+def _points(read: Along) -> Points | None:
+    """The minima of all budgets; None where they are too few for a line."""
+    found = [_budget(read, place) for place in range(len(read.C))]
+    rows = [
+        (b.C, b.N, b.D, b.loss)
+        for b in found
+        if b.N is not None and b.D is not None and b.loss is not None
+    ]
+    if len(rows) < _LEAST_BUDGETS:
+        return None
+    C, N, D, loss = (np.array(column) for column in zip(*rows, strict=True))
+    return Points(C=C, N=N, D=D, loss=loss, weight=np.ones(len(C)))

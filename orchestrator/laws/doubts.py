@@ -183,8 +183,8 @@ def _starts(
     return [
         LawWarning(
             kind="starts_disagree",
-            text=f"{len(rivals)} other {'optima fit' if len(rivals) > 1 else 'optimum fits'} the rows as"
-            f" well within noise and differ by up to {max(rivals):.1%} ten times beyond them",
+            text=f"{len(rivals)} other {'optima fit' if len(rivals) > 1 else 'optimum fits'}"
+            f" the rows as well within noise and differ by up to {max(rivals):.1%} ten times beyond them",
         )
     ]
 

@@ -30,6 +30,7 @@ def fit(
     *,
     objective: Objective = "huber_log",
     delta: float | None = None,
+    knee: float = KNEE,
     priors: Sequence[Prior] = (),
     offsets_sd: float | None = None,
     seed: int = 0,
@@ -40,13 +41,14 @@ def fit(
     objective: "huber_log" (Huber on log loss), or, where losses may be negative, "huber" or
         "squared" (on the loss itself).
     delta: knee of the Huber loss in its own unit; from the residuals' spread where None.
+    knee: how many robust sd of the residuals that spread is worth.
     priors: normal priors on published parameters, in the objective.
     offsets_sd: give every trial a shift of its log loss, shrunk to zero with this sd (Huber at
         half of it). For learning curves, whose trials have odd shapes, rates and seeds.
     Raises FitError where the rows are too few, have too few different sizes, or no start
     converges; ValueError where an option makes no sense.
     """
-    _check_options(form, objective, delta, priors, offsets_sd, starts)
+    _check_options(form, objective, delta, knee, priors, offsets_sd, starts)
     _refuse(form, runs, objective, offsets_sd)
     # Sums depend on the order of rows in their last digits: with one order, the law does not.
     names = sorted(runs.features, reverse=True)
@@ -57,17 +59,29 @@ def fit(
         centre=middle_of(form, runs),
         objective=objective,
         delta=delta,
-        priors=tuple(priors),
+        knee=knee,
+        priors=(*priors, *_stated(form, priors)),
         offsets_sd=offsets_sd,
     )
     found = searched(posed, starts=starts, rng=np.random.default_rng(seed))
     return _law(posed, found, seed)
 
 
+def _stated(form: LawForm, given: Sequence[Prior]) -> list[Prior]:
+    """Priors that the form itself states, where the caller gave none."""
+    named = {prior.parameter for prior in given}
+    return [
+        Prior(parameter=known.name, mean=known.prior[0], sd=known.prior[1])
+        for known in form.parameters
+        if known.prior is not None and known.name not in named
+    ]
+
+
 def _check_options(
     form: LawForm,
     objective: Objective,
     delta: float | None,
+    knee: float,
     priors: Sequence[Prior],
     offsets_sd: float | None,
     starts: int,
@@ -76,7 +90,7 @@ def _check_options(
         raise ValueError(f"objective is {objective!r}; there are {', '.join(OBJECTIVES)}")
     if starts < 1:
         raise ValueError(f"starts is {starts}; at least one is needed")
-    for name, value in (("delta", delta), ("offsets_sd", offsets_sd)):
+    for name, value in (("delta", delta), ("knee", knee), ("offsets_sd", offsets_sd)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}; it must be finite and above zero")
     known = {parameter.name: parameter for parameter in form.parameters}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from orchestrator.laws.forms import LawForm, form_named
+from orchestrator.laws.forms.line import LineForm, law_from
 
 Array = NDArray[np.float64]
 Objective = Literal["huber_log", "huber", "squared"]
@@ -180,6 +181,7 @@ class LawFit:
             "schema": _SCHEMA,
             "form": self.form.name,
             "expression": self.form.expression,
+            "definition": self.form.to_json() if isinstance(self.form, LineForm) else None,
             "source": self.form.source,
             "parameters": self.parameters,
             "working": list(self.working),
@@ -218,7 +220,8 @@ class LawFit:
             raise ValueError(
                 f"this law has schema {record.get('schema')!r}; this release reads {_SCHEMA}"
             )
-        form = form_named(str(record["form"]))
+        defined = cast("Mapping[str, object] | None", record.get("definition"))
+        form = form_named(str(record["form"])) if defined is None else law_from(defined)
         if record["expression"] != form.expression:
             raise ValueError(
                 f"the law {form.name} was stored as {record['expression']!r}, but that form is"

@@ -23,8 +23,8 @@ _OFFSET_KNEE = 0.5  # in sd of an offset
 class Posed:
     """Rows of a form and the options of the fit; `problem` gives numbers to both.
 
-    centre (I,): where the logarithms of the inputs are measured from. delta: None for the knee
-    that goes with the scale.
+    centre (I,): where the logarithms of the inputs are measured from. delta: None for a knee of
+    `knee` times the scale.
     """
 
     form: LawForm
@@ -34,6 +34,7 @@ class Posed:
     delta: float | None
     priors: tuple[Prior, ...]
     offsets_sd: float | None
+    knee: float = KNEE
 
     @property
     def in_logs(self) -> bool:
@@ -64,7 +65,7 @@ class Posed:
                 root[at], mean[at] = scale / prior.sd, prior.mean
         knee = _NO_KNEE
         if self.objective != "squared":
-            knee = KNEE * scale if self.delta is None else self.delta
+            knee = self.knee * scale if self.delta is None else self.delta
         ceiling = float(np.min(self.runs.loss))
         return Problem(
             form=self.form,

@@ -1,6 +1,7 @@
-"""Law forms: families of laws. One family a file; they are strangers to each other.
+"""Law forms: families of laws, strangers to each other.
 
-`base` says what a form is. `NAMED` lists those that ship, `form_named` finds one by its name.
+`base` says what a form is, `line` makes one of a single line, `published` holds the literature's.
+`NAMED` lists those that a sweep of N, D and C is fitted with; `form_named` finds any that ships.
 Touches nothing.
 """
 
@@ -8,6 +9,7 @@ from orchestrator.laws.forms.base import LawForm, Parameter
 from orchestrator.laws.forms.chinchilla import CHINCHILLA
 from orchestrator.laws.forms.power import POWER
 from orchestrator.laws.forms.power_irreducible import POWER_IRREDUCIBLE
+from orchestrator.laws.forms.published import published, published_names
 
 NAMED: tuple[LawForm, ...] = (POWER, POWER_IRREDUCIBLE, CHINCHILLA)
 
@@ -17,7 +19,9 @@ def form_named(name: str) -> LawForm:
     for form in NAMED:
         if form.name == name:
             return form
-    known = ", ".join(form.name for form in NAMED)
+    if name in published_names():
+        return published(name)
+    known = ", ".join([*(form.name for form in NAMED), *published_names()])
     raise ValueError(f"there is no law form {name!r}; there are: {known}")
 
 

@@ -33,6 +33,7 @@ class Parameter:
     moves: its published value depends on the centre, so it takes no prior.
     exponential: the loss has a term that is proportional to exp of it, and it occurs nowhere
         else: that term's scale can be solved for as if it were linear.
+    prior: mean and sd of the published value, where the form states one.
     logarithmic: the working value is the logarithm of the published one.
     """
 
@@ -45,6 +46,7 @@ class Parameter:
     moves: bool = False
     logarithmic: bool = False
     exponential: bool = False
+    prior: tuple[float, float] | None = None
 
 
 class LawForm(Protocol):

@@ -3,11 +3,6 @@
 Touches nothing. `law_of` reads the line, finds the parameters that enter linearly, and compiles
 the rest. A parameter of a positive, wide box that enters non-linearly is worked on as its
 logarithm; every other working value is the published one, so boxes and priors hold as stated.
-
-Starts are drawn by what they do to the rows, not by the width of a box: where parameters weigh
-covariates in a sum with an intercept (log of a learning rate's optimum, the exponent of a bowl),
-the weights are drawn to move the sum by a few units over the rows, and the intercept to put its
-middle near zero.
 """
 
 from __future__ import annotations
@@ -15,37 +10,39 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from orchestrator.laws.compiled import Compiled, Tape, compiled, tape_of
+from orchestrator.laws.compiled import Compiled, compiled
 from orchestrator.laws.expression import parse
-from orchestrator.laws.forms.base import Array, Parameter, lattice
+from orchestrator.laws.forms.base import Array, Parameter
+from orchestrator.laws.forms.drawing import Sum, drawn, scaled_parameter, sums_of
 from orchestrator.laws.graph import Graph
 from orchestrator.laws.lowering import Lowering
 
 _USUAL_INPUTS = ("N", "D", "C")
 _WIDE = 100.0  # a positive box this many times wide is worked on in logarithms
+_SCALE = 10.0  # a bound below this is one of an exponent, not of a scale
 _SMALLEST = 1e-9  # of the upper bound: what stands for zero in logarithms
-_LARGE = 5.0  # a two-sided box beyond this is drawn over magnitudes
-_MOVES = (0.03, 2.0)  # how far drawn weights move a sum over the rows, in its units
-_FEW_ROWS = 64  # rows that a drawn sum is judged on
-_MIDDLE = 3.0  # where the middle of a drawn sum lies, about zero
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What may be said of a parameter beside its name: bounds, what it means, its unit, and where
-    starts are drawn. upper of "loss": the smallest loss of the rows."""
+    """What may be said of a parameter beside its name. low, high: its bounds; high of "loss" is
+    the smallest loss of the rows. meaning, unit: for readers. start: where starts are drawn.
+    prior: mean and sd of a normal prior, which then acts in every fit of the form."""
 
     low: float = -math.inf
     high: float | str = math.inf
     meaning: str = ""
     unit: str = ""
     start: tuple[float, float] | None = None
+    prior: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.prior is not None and not self.prior[1] > 0:
+            raise ValueError(f"the sd of a prior is above zero, not {self.prior[1]}")
         if isinstance(self.high, str):
             if self.high != "loss":
                 raise ValueError(f"an upper bound is a number or 'loss', not {self.high!r}")
@@ -53,18 +50,6 @@ class Known:
             raise ValueError(f"the bounds [{self.low:g}, {self.high:g}] hold nothing")
         if math.isnan(self.low) or self.low == math.inf:
             raise ValueError(f"the lower bound {self.low:g} is no bound")
-
-
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """A sum inside the law: intercept + parameter times something, each with a factor, + rest.
-
-    tape: gives what each weight multiplies, then what is added as it is.
-    """
-
-    intercept: tuple[int, float] | None
-    weights: tuple[tuple[int, float], ...]
-    tape: Tape
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +62,9 @@ class LineForm:
     inputs: tuple[str, ...]
     levels: tuple[int, ...]
     parameters: tuple[Parameter, ...]
+    known: tuple[Known, ...]
     _compiled: Compiled = field(repr=False, compare=False)
-    _sums: tuple[_Sum, ...] = field(repr=False, compare=False)
+    _sums: tuple[Sum, ...] = field(repr=False, compare=False)
 
     def middle(self, inputs: Array, weight: Array) -> Array:
         return np.zeros(0)
@@ -110,47 +96,29 @@ class LineForm:
         return [k for k, known in enumerate(self.parameters) if known.logarithmic]
 
     def draw(self, rng: np.random.Generator, count: int, covariates: Array) -> Array:
-        values = lattice(self.parameters, rng, count)
-        for k, known in enumerate(self.parameters):
-            if not known.linear and not known.logarithmic and known.start[1] > _LARGE:
-                values[:, k] = _over_magnitudes(rng, count, *known.start)
-        rows = covariates.shape[1]
-        few = covariates[:, :: max(1, rows // _FEW_ROWS)]
-        with np.errstate(all="ignore"):
-            for group in self._sums:
-                self._draw_sum(group, values, rng, few)
-        return values
+        return drawn(self.parameters, self._sums, rng, count, covariates)
 
-    def _draw_sum(
-        self, group: _Sum, values: Array, rng: np.random.Generator, covariates: Array
-    ) -> None:
-        count = len(values)
-        reach = np.exp(rng.uniform(math.log(_MOVES[0]), math.log(_MOVES[1]), count))
-        middle = rng.uniform(-_MIDDLE, _MIDDLE, count)
-        found = group.tape.run(values, covariates)
-        for column, (k, factor) in zip(found, group.weights, strict=False):
-            spread = np.std(column, axis=-1) * abs(factor)
-            drawn = rng.uniform(-1.0, 1.0, count) * reach / spread
-            values[:, k] = self._boxed(k, np.where(np.isfinite(drawn), drawn, values[:, k]))
-            middle = middle - factor * np.mean(column, axis=-1) * values[:, k]
-        if group.intercept is None:
-            return
-        for column in found[len(group.weights) :]:
-            middle = middle - np.mean(column, axis=-1)
-        k, sign = group.intercept
-        values[:, k] = self._boxed(k, np.where(np.isfinite(middle), middle / sign, values[:, k]))
-
-    def _boxed(self, k: int, values: Array) -> Array:
-        known = self.parameters[k]
-        return np.clip(values, known.lower, math.inf if known.upper is None else known.upper)
-
-
-def _over_magnitudes(rng: np.random.Generator, count: int, low: float, high: float) -> Array:
-    """Values in [low, high], even over magnitudes down to a millionth, of either sign if both."""
-    size = np.exp(rng.uniform(math.log(1e-6 * high), math.log(high), count))
-    if low >= 0:
-        return np.maximum(size, low)
-    return np.where(rng.random(count) < 0.5, size, np.maximum(low, size * low / high))
+    def to_json(self) -> dict[str, object]:
+        """The definition as plain values: what `law_from` reads, and what a spec may hold."""
+        parameters: dict[str, object] = {}
+        for parameter, known in zip(self.parameters, self.known, strict=True):
+            said: dict[str, object] = {}
+            bounds = [known.low, known.high]
+            if bounds != [-math.inf, math.inf]:
+                said["bounds"] = [None if b in (-math.inf, math.inf) else b for b in bounds]
+            for key in ("meaning", "unit"):
+                said |= {key: getattr(known, key)} if getattr(known, key) else {}
+            for key in ("start", "prior"):
+                said |= {key: list(getattr(known, key))} if getattr(known, key) else {}
+            parameters[parameter.name] = said
+        return {
+            "name": self.name,
+            "loss": self.expression,
+            "source": self.source,
+            "inputs": list(self.inputs),
+            "levels": list(self.levels),
+            "parameters": parameters,
+        }
 
 
 def law_of(
@@ -176,8 +144,8 @@ def law_of(
         inputs = tuple(
             n for n in read.names if (n in _USUAL_INPUTS if listed is None else n not in listed)
         )
-    names = tuple(parameters or ()) if not known else ()
-    names = names or tuple(n for n in read.names if n not in inputs)
+    given = tuple(parameters or ())
+    names = given + tuple(n for n in read.names if n not in inputs and n not in given)
     _check_names(read.names, names, inputs, known)
     first = _lowered(read.tree, inputs, names, known, frozenset())
     linear = _linear(first, len(names))
@@ -205,8 +173,9 @@ def law_of(
         inputs=tuple(inputs),
         levels=tuple(levels) if levels is not None else (1,) * len(inputs),
         parameters=found,
+        known=tuple(known.get(n, Known()) for n in names),
         _compiled=ready,
-        _sums=_sums(graph, root, ready.rows, found),
+        _sums=sums_of(graph, root, ready.rows, found),
     )
 
 
@@ -292,7 +261,7 @@ def _outside_sums(lowered: _Lowered, count: int) -> frozenset[int]:
         scaled[0]
         for place in graph.needed([root])
         if graph[place].op == "sum" and graph[place].mixed
-        for scaled in (_scaled(graph, arg) for arg in graph[place].args)
+        for scaled in (scaled_parameter(graph, arg) for arg in graph[place].args)
         if scaled is not None
     }
     return frozenset(range(count)) - terms
@@ -302,7 +271,7 @@ def _wide(known: Known) -> bool:
     high = known.high
     if isinstance(high, str) or known.low < 0 or not math.isfinite(high):
         return False
-    return high >= _WIDE * max(known.low, 2.0 * _LARGE / _WIDE)
+    return high >= _WIDE * max(known.low, _SCALE / _WIDE)
 
 
 def _parameter(
@@ -330,72 +299,63 @@ def _parameter(
         start=known.start or start,
         logarithmic=logarithmic,
         exponential=exponential,
+        prior=known.prior,
     )
 
 
-def _sums(
-    graph: Graph, root: int, rows: Mapping[int, int], parameters: Sequence[Parameter]
-) -> tuple[_Sum, ...]:
-    """Sums with an intercept inside the law, innermost first, a parameter in at most one."""
-    taken = {k for k, known in enumerate(parameters) if known.linear or known.logarithmic}
-    found: list[_Sum] = []
-    for place in graph.needed([root]):
-        if graph[place].op == "sum" and graph[place].mixed:
-            group = _sum_at(graph, place, rows, taken, parameters)
-            if group is not None:
-                found.append(group)
-                taken |= {k for k, _ in group.weights}
-                taken |= set() if group.intercept is None else {group.intercept[0]}
-    return tuple(found)
+def law_from(definition: Mapping[str, object]) -> LineForm:
+    """The law form of a definition as YAML or JSON holds it.
+
+    `loss` is the line; `name`, `source`, `inputs`, `levels` and `parameters` may be left out.
+    `parameters` maps names to what is known: `bounds` of two numbers (nothing for none, `loss`
+    for the smallest loss seen), `meaning`, `unit`, `start`, `prior` (mean and sd); or lists names.
+    Raises ValueError (ExpressionError for the line) with the key that is wrong.
+    """
+    strange = set(definition) - {"name", "loss", "source", "inputs", "levels", "parameters"}
+    if strange or not isinstance(definition.get("loss"), str):
+        wrong = f"it knows no key {min(strange)!r}" if strange else "its key `loss` holds the line"
+        raise ValueError(f"a law has loss, name, source, inputs, levels and parameters: {wrong}")
+    listed: Any = definition.get("parameters")
+    parameters: Any = listed
+    if isinstance(listed, Mapping):
+        named = cast("Mapping[Any, Any]", listed)
+        parameters = {str(name): _known_from(str(name), said) for name, said in named.items()}
+    inputs: Any = definition.get("inputs")
+    levels: Any = definition.get("levels")
+    return law_of(
+        str(definition["loss"]),
+        name=str(definition.get("name", "")),
+        parameters=parameters,
+        inputs=None if inputs is None else tuple(map(str, inputs)),
+        source=str(definition.get("source", "")),
+        levels=None if levels is None else tuple(map(int, levels)),
+    )
 
 
-def _sum_at(
-    graph: Graph,
-    place: int,
-    rows: Mapping[int, int],
-    taken: set[int],
-    parameters: Sequence[Parameter],
-) -> _Sum | None:
-    intercept: tuple[int, float] | None = None
-    weights: list[tuple[int, float]] = []
-    multiplied: list[int] = []
-    added: list[int] = []
-    for arg in graph[place].args:
-        node = graph[arg]
-        scaled = _scaled(graph, arg)
-        if scaled is not None and scaled[0] not in taken and intercept is None:
-            intercept = scaled
-            continue
-        scaled = _scaled(graph, node.args[0]) if node.op == "product" else None
-        if scaled is None or scaled[0] in taken:
-            added.append(arg)
-            continue
-        weights.append(scaled)
-        multiplied.append(graph.product(node.args[1:]))
-    if not any(graph[arg].data for arg in (*multiplied, *added)):
-        return None
-    if intercept is None:
-        # Without an intercept, only weights of both signs are drawn by what they do.
-        kept = [
-            i
-            for i, (k, _) in enumerate(weights)
-            if parameters[k].lower < 0 < (parameters[k].upper or 0.0)
-        ]
-        if not kept:
-            return None
-        weights, multiplied = [weights[i] for i in kept], [multiplied[i] for i in kept]
-        added = []
-    return _Sum(intercept, tuple(weights), tape_of(graph, [*multiplied, *added], rows))
-
-
-def _scaled(graph: Graph, place: int) -> tuple[int, float] | None:
-    """(parameter, factor) where a node is a parameter times a number."""
-    node = graph[place]
-    if node.op == "parameter":
-        return int(node.value), 1.0
-    if node.op == "product" and len(node.args) == 2:
-        one, other = (graph[arg] for arg in node.args)
-        for number, rest in ((one, other), (other, one)):
-            if number.op == "const" and rest.op == "parameter":
-                return int(rest.value), number.value
-    return None
+def _known_from(name: str, given: Any) -> Known:
+    if not isinstance(given or {}, Mapping):
+        raise ValueError(f"{name}: write `bounds: [low, high]` and the like, not {given!r}")
+    said = cast("Mapping[str, Any]", given or {})
+    strange = set(said) - {"bounds", "meaning", "unit", "start", "prior"}
+    if strange:
+        raise ValueError(f"{name}: a parameter has no {min(map(str, strange))!r}")
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for key in ("bounds", "start", "prior"):
+        pair: Any = said.get(key)
+        if pair is not None:
+            if (
+                not isinstance(pair, Sequence)
+                or isinstance(pair, str)
+                or len(cast("Sequence[Any]", pair)) != 2
+            ):
+                raise ValueError(f"{name}: `{key}` holds two values, not {pair!r}")
+            pairs[key] = (pair[0], pair[1])
+    low, high = pairs.get("bounds", (None, None))
+    return Known(
+        low=-math.inf if low is None else float(low),
+        high=math.inf if high is None else high if high == "loss" else float(high),
+        meaning=str(said.get("meaning", "")),
+        unit=str(said.get("unit", "")),
+        start=pairs.get("start"),
+        prior=pairs.get("prior"),
+    )

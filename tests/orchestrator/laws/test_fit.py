@@ -291,8 +291,8 @@ def test_a_law_of_another_release_is_refused():
         LawFit.from_json(record | {"expression": "C**-gamma"})
     with pytest.raises(ValueError, match="schema 99"):
         LawFit.from_json(record | {"schema": 99})
-    with pytest.raises(ValueError, match="there is no law form 'kaplan'"):
-        LawFit.from_json(record | {"form": "kaplan"})
+    with pytest.raises(ValueError, match="there is no law form 'gompertz'"):
+        LawFit.from_json(record | {"form": "gompertz"})
 
 
 def test_prediction_broadcasts_and_needs_its_inputs():

@@ -81,5 +81,5 @@ def test_levels_match_inputs(form):
 
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="chinchilla") as caught:
-        form_named("kaplan")
-    assert "kaplan" in str(caught.value)
+        form_named("gompertz")
+    assert "gompertz" in str(caught.value)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.backends.base import Backend, Report
+from orchestrator.backends.base import Backend, BackendError, Report
 from orchestrator.events import (
     AttemptLost,
     Closed,
@@ -29,6 +29,7 @@ from orchestrator.state import DecisionError, SweepState, apply, is_stale, pendi
 from orchestrator.values import Stop
 
 _ROUNDS = 10_000
+_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,6 @@ class Driver:
         pause: Callable[[], str | None] = never,
         cap: Callable[[SweepState], str | None] = lambda _: None,
         patience_s: float = 0.5,
-        grace_s: float = 60.0,
     ) -> None:
         self.state = state
         self._policy = policy
@@ -77,12 +77,22 @@ class Driver:
         self._pause = pause
         self._cap = cap
         self._patience_s = patience_s
-        self._grace_s = grace_s
         self._unshown: list[Record] = []
         self._to_stop: list[str] = []
 
     def run(self, opened: Opened) -> Outcome:
-        """Take the sweep up where its journal left it and drive it until done or paused."""
+        """Take the sweep up where its journal left it and drive it until done or paused.
+
+        A backend that breaks pauses the sweep: its attempts are taken up by the next session.
+        """
+        try:
+            return self._driven(opened)
+        except BackendError as error:
+            self._record(StopAsked(by="backend", reason=str(error)))
+            self._sync()
+            return Outcome(kind="paused", reason=str(error), state=self.state)
+
+    def _driven(self, opened: Opened) -> Outcome:
         self._record(opened)
         self._mark_interrupted()
         self._decide()
@@ -165,18 +175,10 @@ class Driver:
     def _receive(self, report: Report) -> None:
         """Journal a report and let the policy answer it."""
         stale = is_stale(self.state, report)
-        if isinstance(report, PointReported) and not stale and self._is_repeated(report):
-            return
         self._record(report)
         if stale or (isinstance(report, PointReported) and not self._policy.watches_points):
             return
         self._decide()
-
-    def _is_repeated(self, report: PointReported) -> bool:
-        """A point that an earlier attempt already reported, on the way back to where it was."""
-        trial = self.state.trials[report.trial]
-        track = trial.tracks[trial.track_of(report.attempt) or 0]
-        return report.point.tokens <= track.curve.last_tokens and report.checkpoint is None
 
     def _reason_to_pause(self) -> str | None:
         asked = self._pause()
@@ -186,26 +188,31 @@ class Driver:
         if lost > ceiling:
             return (
                 f"{lost:.3g} FLOPs of work were lost and repeated, more than the ceiling of "
-                f"{ceiling:.3g}: find out why, or raise budget.lost, then resume"
+                f"{ceiling:.3g}: find out why, or raise budget.lost, then go on"
             )
-        return self._cap(self.state)
+        return self._common_fault() or self._cap(self.state)
+
+    def _common_fault(self) -> str | None:
+        """Several trials failing in turn, with no point from anyone between, have one cause."""
+        failures = self.state.barren
+        trials = {trial for trial, _ in failures}
+        if len(failures) < max(_FAILURES, self.state.terms.max_failures) or len(trials) < 2:
+            return None
+        return (
+            f"the last {len(failures)} attempts, of {len(trials)} trials, failed without a point, "
+            f"so it is hardly the trials' fault: {failures[-1][1]}. Mend the cause, then go on"
+        )
 
     def _paused(self, reason: str) -> Outcome:
-        """Let running segments checkpoint and end, within the grace."""
+        """Let running segments checkpoint and end; the backend kills what does not."""
         self._record(StopAsked(by="driver", reason=reason))
         self._sync()
         for trial in self.state.trials.values():
             if trial.running:
                 self._backend.stop(trial.id)
-        deadline = self._clock() + self._grace_s
-        while self.state.running and self._clock() < deadline:
+        while self.state.running:
             for report in self._backend.poll(self._patience_s):
-                if not (
-                    isinstance(report, PointReported)
-                    and not is_stale(self.state, report)
-                    and self._is_repeated(report)
-                ):
-                    self._record(report)
+                self._record(report)
             self._sync()
         return Outcome(kind="paused", reason=reason, state=self.state)
 

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import re
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import IO, Protocol
 
 from orchestrator.events import SCHEMA, Event, Record, event_from_data, event_to_json
 
+LOOKERS_S = 1.0
 _SEAL = re.compile(rb',"crc32":"([0-9a-f]{8})"}\n?$')
 
 
@@ -36,7 +38,7 @@ class JournalHeld(JournalError):
 class Journal(Protocol):
     """Somewhere to append events. What was appended is durable after `sync`."""
 
-    def append(self, event: Event, time: float) -> Record: ...
+    def append(self, event: Event, time_s: float) -> Record: ...
 
     def sync(self) -> None: ...
 
@@ -47,8 +49,8 @@ class MemoryJournal:
     def __init__(self, records: list[Record] | None = None) -> None:
         self.records: list[Record] = list(records or [])
 
-    def append(self, event: Event, time: float) -> Record:
-        record = Record(seq=len(self.records), time=time, event=event)
+    def append(self, event: Event, time_s: float) -> Record:
+        record = Record(seq=len(self.records), time=time_s, event=event)
         self.records.append(record)
         return record
 
@@ -62,8 +64,8 @@ class DiscardingJournal:
     def __init__(self) -> None:
         self._next = 0
 
-    def append(self, event: Event, time: float) -> Record:
-        record = Record(seq=self._next, time=time, event=event)
+    def append(self, event: Event, time_s: float) -> Record:
+        record = Record(seq=self._next, time=time_s, event=event)
         self._next += 1
         return record
 
@@ -106,10 +108,10 @@ class FileJournal:
             )
         return next_seq, end
 
-    def append(self, event: Event, time: float) -> Record:
+    def append(self, event: Event, time_s: float) -> Record:
         """Write a record. It is durable only after `sync`. Raises JournalError when the disk is
         full or gone; what was written before stays."""
-        record = Record(seq=self._next, time=time, event=event)
+        record = Record(seq=self._next, time=time_s, event=event)
         try:
             self._file.write(_line(record))
         except OSError as error:
@@ -199,20 +201,32 @@ def holder(path: Path) -> str | None:
 
 def _locked(path: Path, owner: str) -> IO[str]:
     handle = path.open("a+")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _gained(handle):
         handle.seek(0)
         by = handle.read().strip() or "another driver"
         handle.close()
         raise JournalHeld(
             f"{path.parent}: the sweep is being driven by {by}; wait for it, or ask it to stop "
             f"with `frontrunner stop {path.parent.name}`"
-        ) from None
+        )
     handle.truncate(0)
     handle.write(owner + "\n")
     handle.flush()
     return handle
+
+
+def _gained(handle: IO[str]) -> bool:
+    """Whether the lock was had within a second: whoever looks at it holds it for an instant."""
+    deadline = time.monotonic() + LOOKERS_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOKERS_S / 50)
+        else:
+            return True
 
 
 def _appending(path: Path, end: int) -> IO[bytes]:

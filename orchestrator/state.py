@@ -72,7 +72,11 @@ _NO_TRIALS: Mapping[str, Trial] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepState:
-    """All that a policy may know. `decided` counts the journalled decisions of the policy."""
+    """All that a policy may know.
+
+    `decided` counts the journalled decisions of the policy; `barren` holds (trial, reason) of the
+    attempts that failed in this session since anybody's last point.
+    """
 
     pool: Pool
     terms: Terms
@@ -83,6 +87,7 @@ class SweepState:
     decided: int = 0
     points: int = 0
     stale: int = 0
+    barren: tuple[tuple[str, str], ...] = ()
     stop_asked: str | None = None
     closed: str | None = None
 
@@ -119,6 +124,7 @@ def apply(state: SweepState, event: Event) -> SweepState:
                 state,
                 session=event.session,
                 environment=event.environment,
+                barren=(),
                 stop_asked=None,
                 closed=None,
             )
@@ -135,16 +141,17 @@ def apply(state: SweepState, event: Event) -> SweepState:
 
 
 def pending(state: SweepState) -> Iterator[tuple[Trial, int]]:
-    """(trial, track index) that were decided and neither run nor are finished, in order."""
+    """(trial, track index) that were decided and neither run nor are finished: in the order of
+    decisions, those that failed behind those that did not."""
     waiting = [
-        (track.ordered, index, trial)
+        (trial.failures, track.ordered, index, trial)
         for trial in state.trials.values()
         if not trial.out
         for index, track in enumerate(trial.tracks)
         if track.unfinished and not track.running
     ]
-    waiting.sort(key=lambda entry: entry[:2])
-    return ((trial, index) for _, index, trial in waiting)
+    waiting.sort(key=lambda entry: entry[:3])
+    return ((trial, index) for _, _, index, trial in waiting)
 
 
 def is_stale(
@@ -273,6 +280,9 @@ def _reported(
         case SegmentEnded():
             trial = _ended(trial, index, event)
         case AttemptLost():
+            if event.cause != "interrupted":
+                failure = (trial.id, event.reason)
+                state = replace(state, barren=(*state.barren, failure))
             trial = _lost(state.terms, trial, index, event)
         case Diverged():
             trial = _diverged(trial, index, event)
@@ -292,7 +302,8 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
     )
     trial = replace(trial, failures=0) if fresh else trial
     ledger = replace(state.ledger, device_s=state.ledger.device_s + elapsed)
-    state = replace(state, ledger=ledger, points=state.points + fresh)
+    barren = () if fresh else state.barren
+    state = replace(state, ledger=ledger, points=state.points + fresh, barren=barren)
     return _with_trial(state, trial.with_track(index, track))
 
 

@@ -62,7 +62,8 @@ class ReplayBackend:
 
     `order`: "clock" delivers reports as `slots` devices of `flops_per_s` each would; "progress"
     always advances the running trial that has used the least compute, so that the order of reports
-    depends on the state of the sweep alone and survives a resume.
+    depends on the state of the sweep alone and survives a resume. The virtual clock starts at
+    `start_s`, UNIX seconds.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ReplayBackend:
         order: Order = "clock",
         flops_per_s: float = 1e15,
         batch: int = 256,
+        start_s: float = 0.0,
     ) -> None:
         missing = [c.id for c in pool.candidates if c.id not in curves]
         if missing:
@@ -84,7 +86,7 @@ class ReplayBackend:
         self._flops_per_s = flops_per_s
         self._batch = batch
         self._running: dict[tuple[str, int], _Running] = {}
-        self.now_s = 0.0
+        self.now_s = start_s
         self.environment = Environment(slots=slots, facts=(("device", "recorded curves"),))
 
     def clock(self) -> float:

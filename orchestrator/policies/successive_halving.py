@@ -124,7 +124,8 @@ def _arrived(state: SweepState, candidate: Candidate, rung: Rung) -> bool:
     trial = state.trials.get(candidate.id)
     if trial is None:
         return goal == 0
-    return trial.out or trial.trunk.tokens >= goal
+    on_its_way = trial.trunk.running and trial.trunk.until <= goal
+    return trial.out or (trial.trunk.tokens >= goal and not on_its_way)
 
 
 def _loss(state: SweepState, candidate: Candidate, rung: Rung) -> float:
@@ -135,7 +136,7 @@ def _loss(state: SweepState, candidate: Candidate, rung: Rung) -> float:
     """
     trial = state.trials.get(candidate.id)
     goal = _goal(candidate, rung)
-    if trial is None or (trial.out and trial.curve.last_tokens < goal):
+    if trial is None or (trial.out and trial.trunk.until <= goal):
         return math.inf
     return trial.curve.best_upto(goal)
 

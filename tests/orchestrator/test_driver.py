@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from orchestrator.backends.base import Report
+from orchestrator.backends.base import BackendError, Report
 from orchestrator.backends.replay import ReplayBackend
 from orchestrator.driver import Driver, Outcome
-from orchestrator.events import AttemptLost, Event, PointReported, Record, Started
+from orchestrator.events import AttemptLost, Event, PointReported, Record, Started, StopAsked
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.base import Policy
 from orchestrator.policies.exhaustive import Exhaustive
@@ -141,8 +142,6 @@ def test_lost_work_beyond_its_ceiling_pauses_the_sweep() -> None:
         """Checkpoints never become durable, so every death starts its trial from the beginning."""
 
         def poll(self, timeout_s: float) -> list[Report]:
-            from dataclasses import replace
-
             return [
                 replace(report, checkpoint=None) if isinstance(report, PointReported) else report
                 for report in super().poll(timeout_s)
@@ -254,3 +253,115 @@ def test_a_policy_that_watches_points_can_stop_a_running_trial() -> None:
     assert outcome.kind == "done" and stopped
     assert all(t.status == "stopped" and t.trunk.tokens < t.candidate.end for t in stopped)
     assert outcome.state.ledger.reserved == 0
+
+
+class Cursed(ReplayBackend):
+    """Every attempt fails at its first report, or only those of one trial."""
+
+    only: str | None = None
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        reports = super().poll(timeout_s)
+        if not reports or self.only not in (None, reports[0].trial):
+            return reports
+        first = reports[0]
+        self._running.pop((first.trial, first.attempt), None)
+        return [
+            AttemptLost(
+                trial=first.trial,
+                attempt=first.attempt,
+                reached=0,
+                cause="error",
+                reason="OSError: the data changed",
+            )
+        ]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_fault_common_to_all_trials_pauses_the_sweep_before_it_fails_any(slots: int) -> None:
+    outcome, events = run(Cursed(CURVES, POOL, batch=1, slots=slots), SuccessiveHalving())
+    assert outcome.kind == "paused"
+    assert "hardly the trials' fault: OSError: the data changed" in outcome.reason
+    assert all(trial.failed is None for trial in outcome.state.trials.values())
+    mended = ReplayBackend(CURVES, POOL, batch=1, slots=slots)
+    driver = Driver(
+        state=fold(fresh(POOL, BUDGET), events),
+        policy=SuccessiveHalving(),
+        backend=mended,
+        journal=MemoryJournal(),
+        clock=mended.clock,
+    )
+    assert driver.run(opened(2, mended)).kind == "done"
+
+
+def test_a_fault_of_one_trial_fails_it_alone() -> None:
+    backend = Cursed(CURVES, POOL, batch=1, slots=2)
+    backend.only = POOL.candidates[0].id
+    outcome, _ = run(backend, SuccessiveHalving())
+    assert outcome.kind == "done"
+    statuses = {trial.id: trial.status for trial in outcome.state.trials.values()}
+    assert [name for name, status in statuses.items() if status == "failed"] == [backend.only]
+
+
+def test_a_backend_that_breaks_pauses_the_sweep_and_says_why() -> None:
+    class Breaking(ReplayBackend):
+        polls = 0
+
+        def poll(self, timeout_s: float) -> list[Report]:
+            self.polls += 1
+            if self.polls > 9:
+                raise BackendError("all nodes are gone")
+            return super().poll(timeout_s)
+
+    outcome, events = run(Breaking(CURVES, POOL, batch=1), SuccessiveHalving())
+    assert (outcome.kind, outcome.reason) == ("paused", "all nodes are gone")
+    assert events[-1] == StopAsked(by="backend", reason="all nodes are gone")
+
+
+def test_work_repeated_after_every_kill_is_counted() -> None:
+    """Killed again and again before a new checkpoint: what was done again adds up as lost."""
+
+    class Sparing(ReplayBackend):
+        """Only the first point comes with a checkpoint; the driver dies at some poll."""
+
+        dies_at = 10**9
+        polls = 0
+
+        def poll(self, timeout_s: float) -> list[Report]:
+            self.polls += 1
+            if self.polls > self.dies_at:
+                raise KeyboardInterrupt
+            return [
+                replace(report, checkpoint=None)
+                if isinstance(report, PointReported) and report.point.tokens > 20
+                else report
+                for report in super().poll(timeout_s)
+            ]
+
+    first = POOL.candidates[-1]
+    whole = Once(Extend(trial=first.id, tokens=first.end, reason="all of it"))
+    journal = MemoryJournal()
+    done = 0.0
+    for _ in range(6):
+        backend = Sparing(CURVES, POOL, batch=1)
+        backend.dies_at = 5
+        state = fold(fresh(POOL, first.cost), (r.event for r in journal.records))
+        driver = Driver(
+            state=state, policy=whole, backend=backend, journal=journal, clock=backend.clock
+        )
+        with pytest.raises(KeyboardInterrupt):
+            driver.run(opened(state.session + 1, backend))
+        trunk = driver.state.trials[first.id].trunk
+        start = 20 if state.session else 0
+        done += first.flops(trunk.position) - first.flops(start)
+    backend = ReplayBackend(CURVES, POOL, batch=1)
+    state = fold(fresh(POOL, first.cost), (r.event for r in journal.records))
+    driver = Driver(
+        state=state, policy=whole, backend=backend, journal=journal, clock=backend.clock
+    )
+    driver.run(opened(9, backend))
+    done += first.cost - first.flops(20)
+    ledger = driver.state.ledger
+    assert ledger.spent == first.cost
+    assert ledger.lost == pytest.approx(done - first.cost, abs=1)
+    assert ledger.lost > 5 * first.flops(20)

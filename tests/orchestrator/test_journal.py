@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,25 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
             FileJournal(path, owner="bob")
     assert holder(path) is None
     FileJournal(path, owner="bob").close()
+
+
+def test_whoever_only_looks_keeps_no_driver_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    FileJournal(path, owner="me").close()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            holder(path)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for _ in range(200):
+            FileJournal(path, owner="me").close()
+    finally:
+        done.set()
+        looker.join()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full for a full disk")

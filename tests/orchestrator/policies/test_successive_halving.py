@@ -10,7 +10,7 @@ import pytest
 from orchestrator.backends.base import Report
 from orchestrator.backends.replay import ReplayBackend
 from orchestrator.driver import Driver
-from orchestrator.events import Decided, Diverged, PointReported, Record
+from orchestrator.events import Decided, Diverged, PointReported, Record, SegmentEnded
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.pool import Pool
@@ -197,4 +197,31 @@ def test_who_diverges_before_a_rung_ranks_last_there() -> None:
         clock=backend.clock,
     )
     state = driver.run(opened(1, backend)).state
+    assert [state.trials[f"c{i}"].trunk.tokens for i in range(4)] == [100, 300, 300, 100]
+
+
+def test_who_diverges_right_at_a_rung_ranks_last_there() -> None:
+    """A finite point at the rung, then the news that it diverged at the same tokens."""
+
+    class AtTheRung(ReplayBackend):
+        def poll(self, timeout_s: float) -> list[Report]:
+            reports = super().poll(timeout_s)
+            last = reports[-1] if reports else None
+            if isinstance(last, SegmentEnded) and last.trial == "c0":
+                bad = Diverged(trial="c0", attempt=1, tokens=last.tokens, reason="NaN")
+                reports[-1] = bad
+                self._running.clear()
+            return reports
+
+    pool, curves = flat([1.0, 2.0, 3.0, 4.0])
+    backend = AtTheRung(curves, pool, batch=1, slots=1)
+    driver = Driver(
+        state=fresh(pool, 800),
+        policy=SuccessiveHalving(spend_out=False),
+        backend=backend,
+        journal=MemoryJournal(),
+        clock=backend.clock,
+    )
+    state = driver.run(opened(1, backend)).state
+    assert state.trials["c0"].curve.last_tokens == 100
     assert [state.trials[f"c{i}"].trunk.tokens for i in range(4)] == [100, 300, 300, 100]

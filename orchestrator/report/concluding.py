@@ -345,6 +345,10 @@ def _doubts(evidence: Evidence) -> Sequence[str]:
     found: list[str] = []
     if evidence.left_out:
         found.append(f"left out of every law: {', '.join(evidence.left_out)}")
+    if evidence.cut_short:
+        found.append(
+            f"failed, with the points up to there in the laws: {', '.join(evidence.cut_short)}"
+        )
     found.extend(_grid_edges(evidence))
     return found
 

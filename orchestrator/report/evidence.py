@@ -1,5 +1,7 @@
 """What laws may rest on: the real points of trials that did not diverge, sorted by phase.
 
+A failed trial's points are as real as any: what failed is the machine, and its curve ends early.
+
 Touches nothing. Points of the constant rate (`stable`) and annealed ends are kept apart and
 never meet in one fit: annealing lowers a loss by an amount that depends on size, so a mixture
 has the wrong slope (DESIGN section 4). Of each size, only trials near its best enter a law of N
@@ -52,11 +54,13 @@ class TrialEvidence:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All usable trials, in the order of the pool. `burn_in` is the share of each curve that is
-    dropped as its start. `left_out` says what was excluded, and why."""
+    dropped as its start. `left_out` says what was excluded, and why; `cut_short` names the failed
+    trials, whose points stay."""
 
     trials: tuple[TrialEvidence, ...]
     burn_in: float = 0.1
     left_out: tuple[str, ...] = ()
+    cut_short: tuple[str, ...] = ()
 
     def with_points(self) -> tuple[TrialEvidence, ...]:
         return tuple(trial for trial in self.trials if len(trial.stable))
@@ -178,18 +182,27 @@ def _near(rows: CurveRows, best: CurveRows) -> bool:
 
 
 def evidence_of(state: SweepState, *, burn_in: float) -> Evidence:
-    """The evidence in a sweep's state; diverged and failed trials are named and left out."""
+    """The evidence in a sweep's state. Diverged trials are named and left out; failed ones are
+    named, and count as far as they came."""
     trials: list[TrialEvidence] = []
     left_out: list[str] = []
+    cut_short: list[str] = []
     for candidate in state.pool.candidates:
         trial = state.trials.get(candidate.id)
         if trial is None:
             continue
-        if trial.out:
+        if trial.diverged is not None:
             left_out.append(f"{trial.id} ({trial.status})")
             continue
+        if trial.failed is not None:
+            cut_short.append(trial.id)
         trials.append(_evidence(trial))
-    return Evidence(trials=tuple(trials), burn_in=burn_in, left_out=tuple(left_out))
+    return Evidence(
+        trials=tuple(trials),
+        burn_in=burn_in,
+        left_out=tuple(left_out),
+        cut_short=tuple(cut_short),
+    )
 
 
 def _evidence(trial: Trial) -> TrialEvidence:

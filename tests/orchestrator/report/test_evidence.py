@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,8 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import CurveRows
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.report.concluding import conclude
+from orchestrator.report.conclusions import Question
 from orchestrator.report.evidence import Evidence, TrialEvidence, evidence_of
 from orchestrator.state import fold
 from orchestrator.values import Extend
@@ -37,8 +41,6 @@ def test_a_diverged_trial_is_named_and_left_out() -> None:
     pool, _ = curves_of(rates=(1e-2,))
     ladder = swept(Exhaustive(), 0.0, *curves_of(rates=(1e-2,)))
     name = pool.candidates[0].id
-    from dataclasses import replace
-
     state = replace(ladder.state, terms=replace(ladder.state.terms, budget=10**15))
     state = fold(
         state,
@@ -51,6 +53,23 @@ def test_a_diverged_trial_is_named_and_left_out() -> None:
     evidence = evidence_of(state, burn_in=0.1)
     assert evidence.trials == ()
     assert evidence.left_out == (f"{name} (diverged)",)
+
+
+def test_what_a_failed_trial_reported_stays_evidence() -> None:
+    """The machine failed, not the run: a fault common to all trials must not empty the law."""
+    ladder = swept(SuccessiveHalving(group_by="params"), 0.3, *curves_of())
+    before = evidence_of(ladder.state, burn_in=0.1)
+    trials = {
+        name: replace(trial, failed="CUDA error: no device")
+        for name, trial in ladder.state.trials.items()
+    }
+    state = replace(ladder.state, trials=trials)
+    evidence = evidence_of(state, burn_in=0.1)
+    assert evidence.left_out == ()
+    assert evidence.cut_short == tuple(trial.id for trial in before.trials)
+    assert len(evidence.stable_runs()) == len(before.stable_runs()) > 0
+    said = conclude(evidence, Question(forms=("chinchilla",), draws=0))
+    assert any("failed, with the points up to there" in doubt for doubt in said.doubts)
 
 
 def test_phases_never_meet() -> None:

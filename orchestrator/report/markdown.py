@@ -25,7 +25,12 @@ def markdown(material: Material, *, picture: str) -> str:
         f"that all {len(material.state.pool)} candidates to their end would cost. "
         f"Policy: {_text(material.policy)}.",
     ]
-    answers = [a for a in (conclusions.target, conclusions.recommended) if a is not None]
+    # Both aims may ask the same; the recommendation then only adds settings.
+    answers = {
+        answer.what: answer
+        for answer in (conclusions.target, conclusions.recommended)
+        if answer is not None
+    }
     if answers:
         rows = [
             [
@@ -36,7 +41,7 @@ def markdown(material: Material, *, picture: str) -> str:
                 interval(answer.loss, level),
                 answer.by,
             ]
-            for answer in dict.fromkeys(answers)
+            for answer in answers.values()
         ]
         parts.append(_table(["question", "FLOPs", "parameters", "tokens", "loss", "by"], rows))
     for result in conclusions.laws:

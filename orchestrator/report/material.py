@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.events import Record
-from orchestrator.report.conclusions import Conclusions, LawResult
+from orchestrator.report.conclusions import Conclusions, LawResult, Line
 from orchestrator.report.plane import LawLine, Plane
 from orchestrator.report.shown import ShownTrial, shown_trials
 from orchestrator.report.spending import Spending, spending_of
@@ -53,7 +53,11 @@ class Material:
         return Plane(
             trials=self.trials,
             frontier=self.conclusions.frontier,
-            laws=[_line(result, self.conclusions) for result in drawn(self.conclusions)],
+            laws=[
+                _line(result, result.line, self.conclusions)
+                for result in drawn(self.conclusions)
+                if result.line is not None
+            ],
             interval=f"{share(self.conclusions.question.level)} interval, bootstrap over trials",
             title=title,
         )
@@ -98,15 +102,14 @@ def drawn(conclusions: Conclusions) -> list[LawResult]:
     return found[:2]
 
 
-def _line(result: LawResult, conclusions: Conclusions) -> LawLine:
-    assert result.line is not None  # `drawn` chose it for its line
+def _line(result: LawResult, line: Line, conclusions: Conclusions) -> LawLine:
     kind = "annealed" if "annealed" in result.phases else "constant-rate"
-    along = "at the best size" if result.line.params is not None else "along the frontier"
+    along = "at the best size" if line.params is not None else "along the frontier"
     return LawLine(
         name=f"{result.form.replace('_', ' ')}, {along} ({kind} loss)",
-        flops=result.line.flops,
-        loss=result.line.loss,
-        low=result.line.low,
-        high=result.line.high,
+        flops=line.flops,
+        loss=line.loss,
+        low=line.low,
+        high=line.high,
         seen=conclusions.largest_flops,
     )

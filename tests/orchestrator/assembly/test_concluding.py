@@ -48,6 +48,11 @@ def test_the_markdown_shows_the_picture_beside_it(sweep: Sweep) -> None:
     assert (sweep.folder.path / "plots" / "loss-compute.png").is_file()
 
 
+def test_the_markdown_asks_each_question_once(sweep: Sweep) -> None:
+    text = sweep.folder.summary.read_text()
+    assert text.count("| 10 times the largest run |") == 1
+
+
 def test_a_replay_says_that_nothing_was_trained(sweep: Sweep) -> None:
     page = sweep.folder.report.read_text()
     assert "Replayed from recorded curves: nothing was trained." in page

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,6 @@ def test_told_once_and_in_the_words_of_the_house(file: Path) -> None:
             assert foreign not in str(problem)
 
 
-@pytest.mark.skipif(find_spec("orchestrator.__main__") is None, reason="there is no command yet")
 @pytest.mark.parametrize("verb", ["plan", "launch"])
 @pytest.mark.parametrize("name", THROUGH_THE_COMMAND)
 def test_the_command_exits_2_and_starts_nothing(name: str, verb: str, tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ QUANTITIES: tuple[Quantity, ...] = ("N", "D", "loss")
 _MOST_FAILED = 0.5
 
 BURN_IN = 0.02
-"""Share of a curve's own tokens before which it takes no part. Less than for the rows of a law, which
-must lie on a power of D: here a curve's loss is taken as it is, and the optimum of a long run lies
-early in it."""
+"""Share of a curve's own tokens before which it takes no part. Less than for the rows of a law,
+which must lie on a power of D: here a curve's loss is taken as it is, and the optimum of a long
+run lies early in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -206,5 +206,4 @@ def lines_through(points: Points, centre: float) -> Array:
     root = np.sqrt(points.weight)
     design = np.stack([np.ones_like(x), x], axis=1) * root[:, None]
     wanted = np.log(np.stack([points.N, points.D, points.loss], axis=1)) * root[:, None]
-    solution: Array = np.linalg.lstsq(design, wanted, rcond=None)[0]
-    return solution.T
+    return np.linalg.lstsq(design, wanted, rcond=None)[0].astype(np.float64).T

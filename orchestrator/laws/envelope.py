@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.laws.allocation import BURN_IN, Allocation, Along, Points, allocated, along
 from orchestrator.laws.errors import FitError
@@ -67,8 +68,8 @@ def envelope(
 
     share = len(best) / max(int(np.isfinite(read.loss).any(axis=0).sum()), 1)
     notes = (
-        f"{share:.0%} of the envelope (in log C) counts, {best.C[0]:.3g} to {best.C[-1]:.3g} FLOPs:"
-        " the rest has no smaller or no larger size beside it",
+        f"{share:.0%} of the envelope (in log C) counts, {best.C[0]:.3g} to {best.C[-1]:.3g}"
+        " FLOPs: the rest has no smaller or no larger size beside it",
     )
     return allocated("envelope", read, found, clusters=owners, draws=draws, seed=seed, notes=notes)
 
@@ -80,8 +81,8 @@ def smoothed(curve: CurveRows, window: float = _WINDOW) -> CurveRows:
         return curve
     x, y = np.log(curve.tokens), np.log(curve.loss)
     x = x - x.mean()
-    first = np.searchsorted(x, x + math.log1p(-window), side="left")
-    last = np.searchsorted(x, x + math.log1p(window), side="right")
+    first = np.asarray(np.searchsorted(x, x + math.log1p(-window), side="left"), dtype=np.intp)
+    last = np.asarray(np.searchsorted(x, x + math.log1p(window), side="right"), dtype=np.intp)
     count, sum_x, sum_y, sum_xx, sum_xy = (
         _between(values, first, last) for values in (np.ones_like(x), x, y, x * x, x * y)
     )
@@ -93,7 +94,7 @@ def smoothed(curve: CurveRows, window: float = _WINDOW) -> CurveRows:
     return replace(curve, loss=np.exp(np.where(able, line, y)))
 
 
-def _between(values: Array, first: Array, last: Array) -> Array:
+def _between(values: Array, first: NDArray[np.intp], last: NDArray[np.intp]) -> Array:
     """Sums of values[first:last], one a pair."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     return sums[last] - sums[first]

@@ -145,7 +145,8 @@ def _computes(
         raise FitError(
             f"no IsoFLOP line: nowhere do {_LEAST_SIZES} sizes have points at the same compute"
         )
-    return tuple(float(C) for C in np.geomspace(grid[enough[0]], grid[enough[-1]], count))
+    computes = np.geomspace(float(grid[enough[0]]), float(grid[enough[-1]]), count)
+    return tuple(float(C) for C in computes)
 
 
 def _gathered(runs: Sequence[CurveRows]) -> tuple[float, ...]:
@@ -175,9 +176,7 @@ def _budget(read: Along, place: int) -> Budget:
     )
 
     def no(why: str, curvature: float | None = None) -> Budget:
-        return Budget(
-            C=C, sizes=seen.sizes, losses=seen.losses, curvature=curvature, why_not=why
-        )
+        return Budget(C=C, sizes=seen.sizes, losses=seen.losses, curvature=curvature, why_not=why)
 
     if len(sizes) < _LEAST_SIZES:
         return no(f"{len(sizes)} sizes have a loss there, and {_LEAST_SIZES} are needed")
@@ -187,7 +186,7 @@ def _budget(read: Along, place: int) -> Budget:
         return no(f"the {end} size that ran as far is the lowest ({sizes[lowest]:.3g} parameters)")
     near = _nearest(sizes, lowest)
     x = np.log(sizes[near] / sizes[lowest])
-    constant, slope, square = (float(v) for v in np.polynomial.polynomial.polyfit(x, losses[near], 2))
+    constant, slope, square = _polynomial(x, losses[near], 2)
     if square <= 0.0:
         return no("the parabola is not convex", 2.0 * square)
     turn = -0.5 * slope / square
@@ -198,16 +197,22 @@ def _budget(read: Along, place: int) -> Budget:
     noise = math.sqrt(float(np.sum((losses[near] - said) ** 2)) / max(len(x) - 3, 1))
     if min(said[0], said[-1]) - bottom <= noise:
         return no("the parabola is as flat as its residuals", 2.0 * square)
-    logs_D = np.polynomial.polynomial.polyfit(x, read.tokens[chosen[near], place], 1)
+    fixed, tilt = _polynomial(x, read.tokens[chosen[near], place], 1)
     return Budget(
         C=C,
         sizes=seen.sizes,
         losses=seen.losses,
         curvature=2.0 * square,
         N=float(sizes[lowest]) * math.exp(turn),
-        D=math.exp(float(logs_D[0] + logs_D[1] * turn)),
+        D=math.exp(fixed + tilt * turn),
         loss=bottom,
     )
+
+
+def _polynomial(x: Array, y: Array, degree: int) -> tuple[float, ...]:
+    """Least squares; the constant first."""
+    powers = x[:, None] ** np.arange(degree + 1)
+    return tuple(np.linalg.lstsq(powers, y, rcond=None)[0].astype(np.float64).tolist())
 
 
 def _nearest(sizes: Array, lowest: int) -> NDArray[np.intp]:

@@ -45,3 +45,33 @@ def curves_of_truth(
             loss = true_loss(N, D) * np.exp(noise)
             curves.append(CurveRows(N=float(N), tokens=D, flops=6 * N * D, loss=loss))
     return curves
+
+
+def exponent() -> float:
+    """Of C in the best size under TRUTH and 6 N D."""
+    return TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
+
+
+def best_size(C):
+    """The size of least loss with C FLOPs at 6 N D (Hoffmann et al. 2022, eq. 4)."""
+    A, B, alpha, beta = (TRUTH[k] for k in ("A", "B", "alpha", "beta"))
+    G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+    return G * (np.asarray(C) / 6) ** exponent()
+
+
+def curve_of_truth(N: float, low: float, high: float, *, points: int = 120) -> CurveRows:
+    """One curve without noise from `low` to `high` tokens."""
+    D = np.geomspace(low, high, points)
+    return CurveRows(N=float(N), tokens=D, flops=6 * N * D, loss=true_loss(N, D))
+
+
+def curves_across(*, sizes: int, trial_sd: float = 0.0, seed: int = 0) -> list[CurveRows]:
+    """Long curves of many sizes: at most computes some size is the best with others on both
+    sides of it. Each has its own shift of log loss."""
+    rng = np.random.default_rng(seed)
+    curves: list[CurveRows] = []
+    for N in np.geomspace(3e6, 3e9, sizes):
+        plain = curve_of_truth(N, 2 * N, 200 * N)
+        shifted = plain.loss * np.exp(trial_sd * rng.normal())
+        curves.append(CurveRows(N=plain.N, tokens=plain.tokens, flops=plain.flops, loss=shifted))
+    return curves

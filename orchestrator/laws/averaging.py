@@ -2,8 +2,8 @@
 
 No law form is the true one, and the one that fits best inside the rows is often not the one that
 extrapolates best. So each form is fitted without the largest rows and judged there, and laws of
-all rows are averaged with weights of one over that error, squared. The knee of the Huber loss,
-which is a matter of the data and not of a form, is chosen by the same errors over all forms.
+all rows are averaged with weights of one over that error, squared. What is a matter of the data
+and not of a form, the knee of the Huber loss, is chosen by the same errors over all forms.
 Touches nothing.
 """
 
@@ -25,8 +25,10 @@ from orchestrator.laws.runs import Array, Runs
 
 LARGEST = 0.2
 """Share of rows, the largest, that laws are judged on."""
-KNEES = (10.0, KNEE, 0.2)
-"""Knees that are tried, in robust sd: nearly squared error, the usual one, nearly absolute."""
+
+
+KNEES = (KNEE, 0.2)
+"""Knees that are tried, in robust sd: the usual one, and nearly absolute error."""
 
 
 def larger_rows(size: ArrayLike, *, share: float = LARGEST) -> NDArray[np.bool_]:
@@ -43,32 +45,31 @@ def larger_rows(size: ArrayLike, *, share: float = LARGEST) -> NDArray[np.bool_]
     return larger
 
 
-def error_at_larger(
+def errors_at_larger(
     form: LawForm,
     runs: Runs,
-    larger: NDArray[np.bool_],
+    size: ArrayLike,
     *,
     objective: Objective = "huber_log",
     knee: float = KNEE,
     seed: int = 0,
     starts: int = 32,
-) -> float:
-    """Mean absolute error at the larger rows of a law fitted to the others: of log loss, or of
-    the loss itself where the objective is. Infinite where there is no law or no prediction."""
+) -> Array:
+    """Absolute errors (H,) at the H rows that are largest by size (R,), of a law fitted to the
+    others: of log loss, or of the loss itself where the objective is. Infinite where there is no
+    law or no prediction. Raises FitError where all rows are of one size."""
+    larger = larger_rows(size)
+    held = runs.take(larger)
     try:
         law = fit(
             form, runs.take(~larger), objective=objective, knee=knee, seed=seed, starts=starts
         )
     except FitError:
-        return math.inf
-    held = runs.take(larger)
+        return np.full(len(held), np.inf)
     said = predicted(law, held)
     with np.errstate(all="ignore"):
-        if objective == "huber_log":
-            error = np.abs(np.log(said / held.loss))
-        else:
-            error = np.abs(said - held.loss)
-    return float(np.average(error, weights=held.weight)) if np.isfinite(error).all() else math.inf
+        error = np.log(said / held.loss) if objective == "huber_log" else said - held.loss
+    return np.where(np.isfinite(error), np.abs(error), np.inf)
 
 
 def predicted(law: LawFit, runs: Runs) -> Array:
@@ -77,15 +78,24 @@ def predicted(law: LawFit, runs: Runs) -> Array:
     return law.form.loss(np.array([law.working]), covariates)[0]
 
 
-def best_knee(errors: Mapping[float, Sequence[float]]) -> float:
-    """The knee under which the forms' errors at larger rows are least, in the geometric mean of
-    the forms that have one under every knee. The usual knee where none has."""
-    table = np.array([errors[knee] for knee in errors])
-    able = np.isfinite(table).all(axis=0) & (table > 0).all(axis=0)
+def best_knee(errors: Mapping[float, Sequence[Array]]) -> float:
+    """The knee whose errors at larger rows, (H,) a form, are clearly less than the first one's.
+
+    Errors are averaged over the forms that have one everywhere; another knee must better the
+    first by more than a standard error of the rows' differences, else the first one stays.
+    """
+    knees = list(errors)
+    tables = [np.stack(errors[knee]) for knee in knees]
+    able = np.logical_and.reduce([np.isfinite(table).all(axis=1) for table in tables])
     if not able.any():
-        return KNEE
-    mean = np.log(table[:, able]).mean(axis=1)
-    return list(errors)[int(np.argmin(mean))]
+        return knees[0]
+    usual, best, most = tables[0][able].mean(axis=0), knees[0], 0.0
+    for knee, table in zip(knees[1:], tables[1:], strict=True):
+        gain = usual - table[able].mean(axis=0)
+        doubt = float(np.std(gain)) / math.sqrt(len(gain))
+        if float(gain.mean()) > max(most, doubt):
+            best, most = knee, float(gain.mean())
+    return best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,9 +249,13 @@ def _step(
 ) -> tuple[Array, Array, Array]:
     """The damped step of the parameters and of the offsets from where the starts stand, and how
     much the quadratic that it minimises says will be gained."""
-    normal = reduced(problem, at, bold)
+    with np.errstate(all="ignore"):
+        normal = reduced(problem, at, bold)
     matrix, slope = normal.matrix, normal.slope
     diagonal = _indices(slope.shape[1])
+    # Where squares of slopes overflow there is no step: such a start stays, and is given up.
+    broken = ~(np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(slope).all(axis=1))
+    matrix[broken], slope[broken] = np.eye(slope.shape[1]), 0.0
     size = np.maximum(matrix[:, diagonal, diagonal], 0.0)
     largest = size.max(axis=1, keepdims=True)
     scale = np.sqrt(np.maximum(size, 1e-30 * np.where(largest > 0, largest, 1.0)))

@@ -122,8 +122,9 @@ class Lowering:
             return str(tree.name) in self.positive
         if tree.is_Pow:
             exponent = tree.args[1]
-            even = exponent.is_number and float(exponent) % 2.0 == 0.0
-            return even or self._positive(tree.args[0])
+            if not exponent.is_number or float(exponent) != int(exponent):
+                return True  # it is real, so its base was not negative
+            return float(exponent) % 2.0 == 0.0 or self._positive(tree.args[0])
         if tree.is_Add or tree.is_Mul or isinstance(tree, Minimum):
             return all(self._positive(part) for part in tree.args)
         if isinstance(tree, Maximum):

@@ -100,7 +100,22 @@ def _candidates(
     few = problem.some_rows(judged_rows(problem, rng))
     rough = minimise(few, pool, tolerance=1e-4, most_iterations=_FEW_STEPS)
     order = np.argsort(rough.objective, kind="stable")[:starts]
-    solution = minimise(few, rough.values[order], tolerance=1e-6, most_iterations=100)
+    return _met(few, rough.values[order], probes)
+
+
+def followed(
+    problem: Problem, values: Array, probes: Array, rng: np.random.Generator
+) -> tuple[Solution, NDArray[np.int64]]:
+    """From given starts to their optima at a given knee: where they ended on all rows, and how
+    many starts went on as each. Those that end far above the best are not followed so far."""
+    values, met = _met(problem.some_rows(judged_rows(problem, rng)), values, probes)
+    values, met = _worth_while(problem, values, met)
+    return minimise(problem, values), met
+
+
+def _met(few: Problem, values: Array, probes: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Where the starts end on a part of the rows, those that meet as one."""
+    solution = minimise(few, values, tolerance=1e-6, most_iterations=100)
     groups = distinct(few, solution, probes, converged=False)
     leaders = [leader for leader, _ in groups]
     met = np.array([len(members) for _, members in groups], dtype=np.int64)

@@ -12,15 +12,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from orchestrator.backends import worker
 from orchestrator.backends.base import BackendError, Report
-from orchestrator.backends.bench import Arrival
 from orchestrator.backends.cluster import Cluster, Node, Seat, check_request, why_dead
+from orchestrator.backends.member import Member
 from orchestrator.events import AttemptLost, Cause, PointReported, Started
 from orchestrator.pool import Pool
 from orchestrator.values import Environment
@@ -34,39 +33,6 @@ DEATHS_ON_ARRIVAL = 6
 
 def _silent(_: str) -> None:
     """Nobody listens."""
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """One slot: its worker, the calls to it that are under way, and the segment that it runs.
-
-    `seen` is the number of its last report that a poll returned. Times are monotonic seconds.
-    """
-
-    since: float
-    handle: Any = None
-    arrival: Any = None
-    arrived: Arrival | None = None
-    pull: Any = None
-    begun: Any = None
-    seen: int = 0
-    segment: Started | None = None
-    reached: int = 0
-    last_report: float = 0.0
-    longest_gap: float = 0.0
-    stop_asked: float | None = None
-    out_of_touch: float | None = None
-    retry_at: float = 0.0
-
-    @property
-    def calls(self) -> list[Any]:
-        return [call for call in (self.arrival, self.pull, self.begun) if call is not None]
-
-    def take(self, segment: Started) -> None:
-        self.segment = segment
-        self.reached = segment.resume_from.tokens if segment.resume_from else 0
-        self.last_report, self.longest_gap = time.monotonic(), 0.0
-        self.stop_asked = None
 
 
 class RayBackend:
@@ -99,7 +65,7 @@ class RayBackend:
         self._patience_s = patience_s
         self._grace_s = grace_s
         self._train = train
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._unsaid: list[Report] = []
         self._deaths = 0
         self._told_at = time.monotonic()
@@ -182,7 +148,7 @@ class RayBackend:
         if not cluster.own:
             cluster.prove(nodes, self._storage, worker.handshake())
         self._options = {"num_cpus": cpus, "num_gpus": gpus}
-        self._members = [_Member(since=time.monotonic()) for _ in range(slots or room)]
+        self._members = [Member(since=time.monotonic()) for _ in range(slots or room)]
         self._tend()
         if self._train is None:
             self._prepare_data(nodes)
@@ -195,7 +161,7 @@ class RayBackend:
         ray_version = ("ray", metadata.version("ray"))
         return Environment(slots=len(self._members), facts=(*facts, ray_version))
 
-    def _hire(self, member: _Member) -> None:
+    def _hire(self, member: Member) -> None:
         """Start the member's worker, unless it has one, and ask for its arrival."""
         import ray
 
@@ -277,7 +243,7 @@ class RayBackend:
                 self._tend_late(member, now)
             elif member.out_of_touch is not None and now - member.out_of_touch > self._patience_s:
                 self._replace(member, f"was out of reach for {self._patience_s:.0f} s")
-            elif segment is not None and self._overdue(member, now):
+            elif segment is not None and member.overdue(now, self._grace_s):
                 waited = now - (member.stop_asked or now)
                 self._lose(member, "interrupted", f"it did not stop within {waited:.0f} s")
                 self._replace(member, "was killed")
@@ -286,7 +252,7 @@ class RayBackend:
                 key = (segment.trial, segment.attempt) if segment and stopped else None
                 member.pull = member.handle.reports.remote(member.seen, PULL_WAIT_S, key)
 
-    def _tend_late(self, member: _Member, now: float) -> None:
+    def _tend_late(self, member: Member, now: float) -> None:
         waited = now - member.since
         if now - self._told_at > TELL_EVERY_S:
             self._told_at = now
@@ -300,12 +266,7 @@ class RayBackend:
             reason = f"no worker could be placed within {self._patience_s:.0f} s"
             self._lose(member, "interrupted", reason)
 
-    def _overdue(self, member: _Member, now: float) -> bool:
-        if member.stop_asked is None:
-            return False
-        return now - member.stop_asked > max(self._grace_s, 3 * member.longest_gap)
-
-    def _hear(self, member: _Member, call: Any) -> None:
+    def _hear(self, member: Member, call: Any) -> None:
         """Take in one answer."""
         import ray
         from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
@@ -345,7 +306,7 @@ class RayBackend:
                     member.seen = number
                     self._take(member, report)
 
-    def _take(self, member: _Member, report: Report) -> None:
+    def _take(self, member: Member, report: Report) -> None:
         """Pass a report on, and note what it says of the worker."""
         now = time.monotonic()
         member.longest_gap = max(member.longest_gap, now - member.last_report)
@@ -356,13 +317,13 @@ class RayBackend:
             member.segment = member.stop_asked = None
         self._unsaid.append(report)
 
-    def _begin(self, member: _Member) -> None:
+    def _begin(self, member: Member) -> None:
         segment = member.segment
         if segment is not None:
             config = self._pool.train_config(segment.trial)
             member.begun = member.handle.begin.remote(segment, config)
 
-    def _lose(self, member: _Member, cause: Cause, reason: str) -> None:
+    def _lose(self, member: Member, cause: Cause, reason: str) -> None:
         segment, member.segment, member.stop_asked = member.segment, None, None
         if segment is not None:
             self._unsaid.append(
@@ -375,7 +336,7 @@ class RayBackend:
                 )
             )
 
-    def _replace(self, member: _Member, why: str) -> None:
+    def _replace(self, member: Member, why: str) -> None:
         """A new worker in the place of one that is dead, or is now killed."""
         who = (
             f"worker {member.arrived.pid} on {member.arrived.host}"
@@ -384,7 +345,7 @@ class RayBackend:
         )
         self._tell(f"{who} {why}; starting another")
         self._cluster.kill(member.handle)
-        another = _Member(since=time.monotonic())
+        another = Member(since=time.monotonic())
         if member.arrived is not None:
             self._lose(member, "died", f"{who} {why}")
         else:  # a dying node takes workers for seconds and loses them; no segment has begun there

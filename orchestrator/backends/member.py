@@ -1,0 +1,52 @@
+"""One slot of the Ray backend as its driver sees it: a worker, the calls to it, its segment.
+
+Knows no engine: handles and calls are whatever the engine gives. Touches the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.backends.bench import Arrival
+from orchestrator.events import Started
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """`arrival`, `pull` and `begun` are calls under way, None where there is none.
+
+    `seen` is the number of its last report that a poll returned. Times are monotonic seconds.
+    """
+
+    since: float
+    handle: Any = None
+    arrival: Any = None
+    arrived: Arrival | None = None
+    pull: Any = None
+    begun: Any = None
+    seen: int = 0
+    segment: Started | None = None
+    reached: int = 0
+    last_report: float = 0.0
+    longest_gap: float = 0.0
+    stop_asked: float | None = None
+    out_of_touch: float | None = None
+    retry_at: float = 0.0
+
+    @property
+    def calls(self) -> list[Any]:
+        return [call for call in (self.arrival, self.pull, self.begun) if call is not None]
+
+    def take(self, segment: Started) -> None:
+        self.segment = segment
+        self.reached = segment.resume_from.tokens if segment.resume_from else 0
+        self.last_report, self.longest_gap = time.monotonic(), 0.0
+        self.stop_asked = None
+
+    def overdue(self, now: float, grace_s: float) -> bool:
+        """Whether it was told to stop longer ago than it can need to come to a point."""
+        if self.stop_asked is None:
+            return False
+        return now - self.stop_asked > max(grace_s, 3 * self.longest_gap)

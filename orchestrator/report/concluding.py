@@ -70,6 +70,7 @@ def conclude(evidence: Evidence, question: Question) -> Conclusions:
         annealing_gain=_gain(evidence),
         left_out=evidence.left_out,
         doubts=tuple(_doubts(evidence)),
+        cost=cost,
     )
     return answers.answered(conclusions, evidence, cost)
 

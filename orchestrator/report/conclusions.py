@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.laws.law import LawFit
 from orchestrator.laws.uncertainty import LawPosterior
+from orchestrator.report.cost import FlopsPerToken
 from orchestrator.values import FloatArray, Scalar
 
 SCHEMA = "frontrunner.law/1"
@@ -222,7 +223,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusions:
-    """All of it. `sentence` answers first; `frontier` is (FLOPs, loss) of the runs on the edge."""
+    """All of it. `sentence` answers first; `frontier` is (FLOPs, loss) of the runs on the edge;
+    `cost` counts the FLOPs of a token at any size."""
 
     question: Question
     sentence: str
@@ -235,9 +237,16 @@ class Conclusions:
     largest_flops: float
     trials: int
     points: int
+    annealed: int = 0
     annealing_gain: Bounded | None = None
     left_out: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    cost: FlopsPerToken | None = None
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether any real point is left that a law could rest on, now or with more of them."""
+        return self.points > 0 or self.annealed > 0
 
     @property
     def why_not(self) -> str | None:
@@ -273,6 +282,7 @@ class Conclusions:
             "target": self.target.to_json() if self.target else None,
             "recommended": self.recommended.to_json() if self.recommended else None,
             "largest_flops": self.largest_flops,
+            "flops_per_token": [list(pair) for pair in self.cost.pairs()] if self.cost else [],
             "trials": self.trials,
             "points": self.points,
             "annealing_gain": self.annealing_gain.to_json() if self.annealing_gain else None,

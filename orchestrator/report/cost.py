@@ -26,9 +26,9 @@ class FlopsPerToken:
     ratios: tuple[float, ...]
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[int, float]]) -> FlopsPerToken:
+    def of(cls, pairs: Iterable[tuple[float, float]]) -> FlopsPerToken:
         """From (params, FLOPs per token) of trials; the mean where one size has several."""
-        by_size: dict[int, list[float]] = {}
+        by_size: dict[float, list[float]] = {}
         for params, flops in pairs:
             by_size.setdefault(params, []).append(flops / (6 * params))
         known = {size: float(np.mean(ratios)) for size, ratios in sorted(by_size.items())}
@@ -41,6 +41,13 @@ class FlopsPerToken:
             return 6.0 * sizes
         ratio = np.interp(np.log(sizes), self.log_sizes, self.ratios)
         return 6.0 * sizes * ratio
+
+    def pairs(self) -> list[tuple[float, float]]:
+        """(params, FLOPs per token) of the sizes it was made from; `of` takes them back."""
+        return [
+            (size, 6.0 * size * ratio)
+            for size, ratio in zip(np.exp(self.log_sizes).tolist(), self.ratios, strict=True)
+        ]
 
     @property
     def smallest(self) -> float:

@@ -38,9 +38,8 @@ class InlineBackend:
         self._closed = False
         try:
             if train is None:
-                for data in worker.sources(pool):
-                    worker.prepare_data(data)
-                facts = worker.facts(pool.configs[0])
+                prepared = [(data, worker.prepare_data(data)) for data in worker.sources(pool)]
+                facts = (*worker.facts(pool.configs[0]), *worker.data_facts(prepared))
             else:
                 facts = worker.versions()
         except (ValueError, OSError) as error:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.backends import worker
 from orchestrator.backends.base import BackendError, Report
@@ -23,6 +23,9 @@ from orchestrator.backends.member import Member
 from orchestrator.events import AttemptLost, Cause, PointReported, Started
 from orchestrator.pool import Pool
 from orchestrator.values import Environment
+
+if TYPE_CHECKING:
+    from trainers.config import DataConfig
 
 PULL_WAIT_S = 10.0
 SLICE_S = 0.5
@@ -150,8 +153,7 @@ class RayBackend:
         self._options = {"num_cpus": cpus, "num_gpus": gpus}
         self._members = [Member(since=time.monotonic()) for _ in range(slots or room)]
         self._tend()
-        if self._train is None:
-            self._prepare_data(nodes)
+        data_facts = self._prepare_data(nodes) if self._train is None else ()
         self._await_workers()
         told: dict[str, list[str]] = {}
         for member in self._members:
@@ -159,7 +161,7 @@ class RayBackend:
                 told.setdefault(name, []).append(value)
         facts = tuple((name, ", ".join(sorted(set(values)))) for name, values in told.items())
         ray_version = ("ray", metadata.version("ray"))
-        return Environment(slots=len(self._members), facts=(*facts, ray_version))
+        return Environment(slots=len(self._members), facts=(*facts, ray_version, *data_facts))
 
     def _hire(self, member: Member) -> None:
         """Start the member's worker, unless it has one, and ask for its arrival."""
@@ -173,9 +175,13 @@ class RayBackend:
             member.handle = actor.remote(str(self._storage), self._train)
         member.arrival = member.handle.arrive.remote(self._pool.configs[0])
 
-    def _prepare_data(self, nodes: Sequence[Node]) -> None:
-        """The tokens, made on the first node, then found or made on the others; all the same."""
+    def _prepare_data(self, nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:
+        """The tokens, made on the first node, then found or made on the others; all the same.
+
+        Returns the facts of them.
+        """
         self._tell("preparing the data")
+        prepared: list[tuple[DataConfig, str]] = []
         for data in worker.sources(self._pool):
             digests: dict[str, object] = {}
             for some in (nodes[:1], nodes[1:]):
@@ -191,6 +197,8 @@ class RayBackend:
                     + ", ".join(f"{name} has {str(d)[:12]}" for name, d in digests.items())
                     + "; give all nodes the same files and packages, or one shared data.cache"
                 )
+            prepared.append((data, str(next(iter(digests.values())))))
+        return worker.data_facts(prepared)
 
     def _await_workers(self) -> None:
         """All workers, or after the patience those that came."""

@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -37,6 +37,7 @@ _TRIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*")
 _HOME = Path(__file__).resolve().parents[2]
 _ORIGIN = "origin.json"
 _LONGEST_REASON = 400
+_DIGEST_SHOWN = 16
 
 
 class TrainReport(Protocol):
@@ -155,6 +156,18 @@ def facts(config: TrainConfig) -> tuple[tuple[str, str], ...]:
     described = choose_device(config).describe()
     known = ((name, str(value)) for name, value in described.items() if value is not None)
     return (("frontrunner", _version_of("frontrunner")), *known)
+
+
+def data_facts(digests: Iterable[tuple[DataConfig, str]]) -> tuple[tuple[str, str], ...]:
+    """(name, value) pairs for data and their digests as `prepare_data` gave them, one a source.
+
+    Told beside the versions, since a sweep that is resumed on other text has to be refused before
+    its trials fail one by one. Candidates that read one source differently share its line.
+    """
+    told: dict[str, set[str]] = {}
+    for data, digest in digests:
+        told.setdefault(f"data {data.source}", set()).add(digest[:_DIGEST_SHOWN])
+    return tuple((name, ", ".join(sorted(found))) for name, found in told.items())
 
 
 def versions() -> tuple[tuple[str, str], ...]:

@@ -20,6 +20,8 @@ from orchestrator.backends.ray import RayBackend
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
 from tests.orchestrator.backends import ray_nodes
 from tests.orchestrator.backends.fakes import STEP, fake_train, pool
+from trainers.config import DataConfig
+from trainers.corpus import prepare
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 60.0
@@ -309,6 +311,8 @@ def test_a_cluster_of_its_own_trains_quietly_on_loopback_and_leaves_nothing(
         "device",
         "precision",
     }
+    digest = prepare(DataConfig(source=str(text), cache=tmp_path / "again", held_out=0.3)).digest
+    assert found["facts"][f"data {text}"] == digest[:16]
     assert found["tokens"][-1] == 2048
     assert found["end"] == "SegmentEnded"
     assert found["checkpoint"]

@@ -33,6 +33,7 @@ from orchestrator.trial import Trial
 from orchestrator.values import Anneal, Stop
 
 PROGRESS_S = 10.0
+REDRAWS_PER_S = 4
 LINES_OF_TRIALS = 12
 STATUSES = ("running", "waiting", "idle", "stopped", "finished", "diverged", "failed")
 
@@ -45,9 +46,16 @@ class ConsoleSink:
         self._verbose = verbose
         self._began = self._last = time.monotonic()
         self._spent_before: int | None = None
+        self._state: SweepState | None = None
         self._live: Live | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            # Drawn by a thread of its own: a thousand reports a second are not as many frames.
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._view,
+                refresh_per_second=REDRAWS_PER_S,
+                transient=True,
+            )
             self._live.start()
 
     def show(self, records: Sequence[Record], state: SweepState) -> None:
@@ -56,10 +64,9 @@ class ConsoleSink:
         for record in records:
             for line in told(record.event, state, verbose=self._verbose):
                 self._console.print(Text(plain(line)))
+        self._state = state
         now = time.monotonic()
-        if self._live is not None:
-            self._live.update(self._view(state), refresh=True)
-        elif now - self._last >= PROGRESS_S:
+        if self._live is None and now - self._last >= PROGRESS_S:
             self._last = now
             self._console.print(Text(plain(self._progress(state))))
 
@@ -87,7 +94,10 @@ class ConsoleSink:
             return None
         return (state.terms.budget - state.ledger.spent) / spent * elapsed
 
-    def _view(self, state: SweepState) -> RenderableType:
+    def _view(self) -> RenderableType:
+        state = self._state
+        if state is None:
+            return ""
         bar = ProgressBar(total=1.0, completed=share(state), width=40)
         running = [trial for trial in state.trials.values() if trial.running]
         room = max(1, min(LINES_OF_TRIALS, self._console.height - 5))

@@ -114,9 +114,10 @@ class Courier:
             )
 
     def _work(self) -> None:
-        """Tell, wait for more, tell again; after `close` once more and no longer."""
-        retry_s = FIRST_RETRY_S
-        while True:
+        """Tell, wait for more, tell again; after `close` to the end, or to the second failure: the
+        first may come of what a new look at the tracker sets right."""
+        retry_s, chances = FIRST_RETRY_S, 2
+        while chances:
             last = self._closing.is_set()
             try:
                 self._tell_all()
@@ -128,7 +129,9 @@ class Courier:
                     f"does not answer ({_brief(error)}); the sweep goes on, and the journal is "
                     "told again later"
                 )
-                if not last:
+                if last:
+                    chances -= 1
+                else:
                     self._closing.wait(retry_s)
                     retry_s = min(2 * retry_s, LONGEST_RETRY_S)
             else:
@@ -136,12 +139,11 @@ class Courier:
                     self._say(f"{self._name} answers again; it has been told everything so far")
                 self._in_trouble, retry_s = False, FIRST_RETRY_S
                 self._attach(last)
-                if not last:
-                    self._wake.wait()
-                    self._wake.clear()
-                    self._closing.wait(LINGER_S)  # let points gather: one call tells many
-            if last:
-                return
+                if last:
+                    return
+                self._wake.wait()
+                self._wake.clear()
+                self._closing.wait(LINGER_S)  # let points gather: one call tells many
 
     def _trouble(self, what: str) -> None:
         if not self._in_trouble:

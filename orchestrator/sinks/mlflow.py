@@ -153,8 +153,7 @@ class _Tracker:
     def conclude(self, conclusion: Conclusion, state: SweepState, time_ms: int) -> None:
         """The law on the sweep's run and at the head of the experiment."""
         client = self._connected()
-        if not self._sure:
-            self._look_up(client)
+        self._look_up(client)  # at last without one that a slow server made late
         if _SWEEP in self._unwanted:
             return
         run = self._runs[_SWEEP]

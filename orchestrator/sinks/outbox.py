@@ -73,8 +73,11 @@ class Outbox:
 
     def _from_journal(self, limit: int) -> list[Record]:
         """One pass over the file serves many batches: each pass reads it from its start."""
-        passing, self._journal = self._journal or iter(self._read_after(self.told)), None
-        batch = list(islice(passing, limit))
+        passing, self._journal = self._journal, None
+        batch = list(islice(passing, limit)) if passing is not None else []
+        if not batch:  # a pass that was at its end does not see what was written since
+            passing = iter(self._read_after(self.told))
+            batch = list(islice(passing, limit))
         if len(batch) == limit:
             self._journal = passing
         return batch

@@ -144,8 +144,9 @@ class Teller:
             outcome, telling.status = _standing(state, trial)
             if telling.status not in ("RUNNING", "SCHEDULED"):
                 telling.ended_ms = time_ms
-            reason = _reason(trial)
-            telling.name = f"{name} ({outcome})" if outcome in OUTCOMES_IN_NAMES else name
+            ended_early = outcome in OUTCOMES_IN_NAMES
+            reason = _reason(trial) if ended_early else ""
+            telling.name = f"{name} ({outcome})" if ended_early else name
             telling.tags |= {
                 OUTCOME: outcome,
                 REASON: reason,

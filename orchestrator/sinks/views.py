@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator.sinks.telling import ANNEALED, COMPUTE, LOSS, OUTCOME, SWEEP
+from orchestrator.sinks.telling import ANNEALED, COMPUTE, LOSS, SWEEP
 from orchestrator.state import SweepState
 from orchestrator.values import Candidate
 
@@ -38,7 +38,7 @@ def saved_view(sweep: str, state: SweepState, made_ms: int) -> str:
     """The view as MLflow keeps it: all runs of the sweep, best first, the curves on top."""
     sections = [_section("curves", columns=2, cardHeight=420)]
     sections += [_section(name, display=False) for name in ("loss", "run", "sweep")]
-    columns = [f"metrics.`{LOSS}`", f"tags.`{OUTCOME}`", "params.`params`"]
+    columns = ["attributes.`Description`", f"metrics.`{LOSS}`", "params.`params`"]
     columns += [f"params.`{key}`" for key in settings_of(state.pool)[:COLUMNS_OF_SETTINGS]]
     view = {
         "searchFilter": f"tags.`{SWEEP}` = '{sweep}'",

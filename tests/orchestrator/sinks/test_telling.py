@@ -19,9 +19,9 @@ from orchestrator.events import (
 )
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
-from orchestrator.sinks.telling import ANNEALED, LOSS, Teller
+from orchestrator.sinks.telling import ANNEALED, LOSS, OUT, SIZES, Teller
 from orchestrator.state import SweepState
-from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point
+from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point, Stop
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
 POOL, CURVES = small_pool()
@@ -120,3 +120,38 @@ def test_points_of_superseded_attempts_are_not_told() -> None:
         [record(i, e) for i, e in enumerate((OPENED, GO, START, late, POINT))]
     )
     assert [m.value for m in told[A].metrics if m.key == LOSS] == [3.0]
+
+
+def test_figures_that_are_no_numbers_are_not_told() -> None:
+    wild = replace(POINT.point, train_loss=float("inf"), grad_norm=float("nan"))
+    events = (OPENED, GO, START, replace(POINT, point=wild))
+    told = Teller(fresh(POOL, BUDGET)).take([record(i, e) for i, e in enumerate(events)])
+    keys = {m.key for m in told[A].metrics}
+    assert "loss/validation" in keys and not keys & {"run/train_loss", "run/grad_norm"}
+
+
+def test_a_stopped_trial_is_grey_and_named_so_until_it_is_taken_up_again() -> None:
+    stop = Decided(policy="p", decisions=(Stop(trial=A, reason="rank 8 of 8"),))
+    again = Decided(policy="p", decisions=(Extend(trial=A, tokens=200, reason="spare budget"),))
+    teller = Teller(fresh(POOL, BUDGET))
+    events = (OPENED, GO, START, POINT, END, stop)
+    told = teller.take([record(i, e) for i, e in enumerate(events)])[A]
+    assert (told.name, told.status) == (f"{A} (stopped)", "KILLED")
+    assert told.tags["mlflow.runColor"] == OUT
+    assert told.tags["mlflow.note.content"] == "stopped: rank 8 of 8"
+    told = teller.take([record(6, again)])[A]
+    assert (told.name, told.status) == (A, "SCHEDULED")
+    assert told.tags["mlflow.runColor"] == SIZES[0]
+    assert told.tags["frontrunner.reason"] == ""
+
+
+def test_colours_follow_size() -> None:
+    records, _ = sweep()
+    told = Teller(fresh(POOL, BUDGET)).take(records)
+    of_size = {
+        POOL[run].params: telling.tags["mlflow.runColor"]
+        for run, telling in told.items()
+        if run is not None and telling.status != "KILLED"
+    }
+    places = [SIZES.index(of_size[size]) for size in sorted(of_size)]
+    assert places == sorted(places) and len(set(places)) == len(places) > 1

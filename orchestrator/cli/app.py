@@ -16,7 +16,7 @@ from typing import cast
 import typer
 
 from orchestrator.assembly.refusal import Interrupted, Refused, told
-from orchestrator.cli import launch, learn, look, speech
+from orchestrator.cli import launch, learn, look, predict, speech
 
 HELP = """Neural scaling laws from pruned sweeps: train small models, stop the ones that teach
 nothing more, and end with a law, its uncertainty and the runs that support it.
@@ -41,6 +41,7 @@ def build() -> typer.Typer:
     app.command("resume")(launch.resume)
     app.command("stop")(launch.stop)
     app.command("fit")(learn.fit)
+    app.command("predict")(predict.predict)
     app.command("report")(learn.report)
     app.command("replay")(learn.replay)
     return app

@@ -237,16 +237,10 @@ class Conclusions:
     largest_flops: float
     trials: int
     points: int
-    annealed: int = 0
     annealing_gain: Bounded | None = None
     left_out: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     cost: FlopsPerToken | None = None
-
-    @property
-    def has_evidence(self) -> bool:
-        """Whether any real point is left that a law could rest on, now or with more of them."""
-        return self.points > 0 or self.annealed > 0
 
     @property
     def why_not(self) -> str | None:

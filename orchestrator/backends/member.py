@@ -39,6 +39,11 @@ class Member:
     def calls(self) -> list[Any]:
         return [call for call in (self.arrival, self.pull, self.begun) if call is not None]
 
+    @property
+    def ready(self) -> bool:
+        """Whether it can begin a segment now."""
+        return self.arrived is not None and self.segment is None and self.out_of_touch is None
+
     def take(self, segment: Started) -> None:
         self.segment = segment
         self.reached = segment.resume_from.tokens if segment.resume_from else 0

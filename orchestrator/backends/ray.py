@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PULL_WAIT_S = 10.0
 SLICE_S = 0.5
 TELL_EVERY_S = 15.0
+LATE_EVERY_S = 600.0
 RETRY_S = 0.5
 DEATHS_ON_ARRIVAL = 6
 
@@ -43,8 +44,9 @@ class RayBackend:
 
     `slots` defaults to what the cluster holds of `gpus_per_trial` (one where there are any GPUs)
     and `cpus_per_trial`; fractions pack several trials on a GPU. `patience_s` bounds every wait
-    for a worker; a segment that was told to stop is killed after `grace_s` or three times its
-    longest gap between points. `train` stands in for the trainer; data are then nobody's concern.
+    for a first worker; while others work, a segment whose worker is gone waits for one of them.
+    One that was told to stop is killed after `grace_s` or three times its longest gap between
+    points. `train` stands in for the trainer; data are then nobody's concern.
     """
 
     def __init__(
@@ -96,12 +98,13 @@ class RayBackend:
             raise BackendError("this backend is closed")
         if segment.trial not in self._pool:
             raise BackendError(f"no candidate {segment.trial!r} in this pool")
+        self._seat_waiting()
         free = [member for member in self._members if member.segment is None]
         if not free:
             raise BackendError(
                 f"all {len(self._members)} slots are taken: {segment.trial} has to wait"
             )
-        member = min(free, key=lambda member: member.arrived is None)
+        member = min(free, key=lambda member: not member.ready)
         member.take(segment)
         if member.arrived is not None:
             self._begin(member)
@@ -244,6 +247,7 @@ class RayBackend:
 
     def _tend(self) -> None:
         """Call again, give up on what is late, and say who is waited for."""
+        self._seat_waiting()
         now = time.monotonic()
         for member in self._members:
             segment = member.segment
@@ -260,19 +264,32 @@ class RayBackend:
                 key = (segment.trial, segment.attempt) if segment and stopped else None
                 member.pull = member.handle.reports.remote(member.seen, PULL_WAIT_S, key)
 
+    def _seat_waiting(self) -> None:
+        """Segments whose worker is not there go to workers that are, the longest waiting first.
+
+        A seat whose node is gone may stay empty for days; its segment has not begun, so it is not
+        lost, and none that comes later overtakes it.
+        """
+        late = [m for m in self._members if m.arrived is None and m.segment is not None]
+        ready = [m for m in self._members if m.ready]
+        for waiting, member in zip(sorted(late, key=lambda m: m.last_report), ready, strict=False):
+            segment, waiting.segment = waiting.segment, None
+            if segment is not None:
+                member.take(segment)
+                self._begin(member)
+
     def _tend_late(self, member: Member, now: float) -> None:
         waited = now - member.since
-        if now - self._told_at > TELL_EVERY_S:
+        every_s = TELL_EVERY_S if waited < self._patience_s else LATE_EVERY_S
+        if now - self._told_at > every_s:
             self._told_at = now
             late = sum(member.arrived is None for member in self._members)
             self._tell(f"waiting for {late} workers since {waited:.0f} s: {self._cluster.told}")
         if member.arrival is None and now >= member.retry_at:
             self._hire(member)
-        if member.segment is not None and waited > self._patience_s:
-            if all(other.arrived is None for other in self._members):
-                raise self._nobody()
-            reason = f"no worker could be placed within {self._patience_s:.0f} s"
-            self._lose(member, "interrupted", reason)
+        nobody = all(other.arrived is None for other in self._members)
+        if nobody and member.segment is not None and waited > self._patience_s:
+            raise self._nobody()
 
     def _hear(self, member: Member, call: Any) -> None:
         """Take in one answer."""

@@ -1,0 +1,97 @@
+"""The Ray backend where workers do not come back and calls go astray, on a cluster in memory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.ray import RayBackend
+from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
+from tests.orchestrator.backends.fakes import STEP
+from tests.orchestrator.backends.ray_twin import Twin, backend_on
+
+PATIENCE_S = 0.4
+
+
+def segment(trial: str, attempt: int = 1, steps: int = 6) -> Started:
+    return Started(trial=trial, attempt=attempt, until=steps * STEP)
+
+
+def ends(backend: RayBackend, count: int, limit_s: float = 20.0) -> list[Report]:
+    """The next `count` ends of segments."""
+    heard: list[Report] = []
+    deadline = time.monotonic() + limit_s
+    while len(heard) < count and time.monotonic() < deadline:
+        heard += [r for r in backend.poll(0.05) if not isinstance(r, PointReported)]
+    assert len(heard) == count, f"{count} ends were due, heard {heard}"
+    return heard
+
+
+@pytest.fixture
+def crippled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[RayBackend, Twin]:
+    """Two slots; the worker of one is gone, with its node, and none comes in its place."""
+    backend, twin = backend_on(monkeypatch, tmp_path, slots=2, patience_s=PATIENCE_S)
+    backend.start(segment("slow", steps=40))
+    backend.start(segment("good"))
+    ends(backend, 1)
+    twin.lose(twin.workers[1])
+    while len(twin.workers) < 3:  # until another is asked for
+        backend.poll(0.05)
+    assert not twin.workers[2].placed
+    return backend, twin
+
+
+def test_a_segment_in_a_seat_that_never_comes_back_waits_for_a_worker(
+    crippled: tuple[RayBackend, Twin],
+) -> None:
+    backend, _ = crippled
+    backend.start(segment("good2"))
+    deadline = time.monotonic() + 3 * PATIENCE_S
+    while time.monotonic() < deadline:  # past the patience, with the other worker at work
+        assert all(isinstance(report, PointReported) for report in backend.poll(0.05))
+    first, second = ends(backend, 2)
+    assert [(type(e), e.trial, e.attempt) for e in (first, second)] == [
+        (SegmentEnded, "slow", 1),
+        (SegmentEnded, "good2", 1),
+    ]
+
+
+def test_who_waits_longest_for_a_worker_is_next(crippled: tuple[RayBackend, Twin]) -> None:
+    """The driver starts another at every end: it must not overtake the one in the dead seat."""
+    backend, _ = crippled
+    backend.start(segment("slow2"))
+    order: list[str] = []
+    for following in ("good", "good2", None, None):
+        (end,) = ends(backend, 1)
+        assert isinstance(end, SegmentEnded)
+        order.append(end.trial)
+        if following is not None:
+            backend.start(segment(following, attempt=2))
+    assert order == ["slow", "slow2", "good", "good2"]
+
+
+def test_a_segment_that_waits_for_a_worker_can_be_stopped(
+    crippled: tuple[RayBackend, Twin],
+) -> None:
+    backend, _ = crippled
+    backend.start(segment("good2"))
+    backend.stop("good2")
+    (end,) = ends(backend, 1)
+    assert isinstance(end, AttemptLost)
+    assert (end.trial, end.cause, end.reached) == ("good2", "interrupted", 0)
+
+
+def test_without_any_worker_left_the_backend_gives_up(crippled: tuple[RayBackend, Twin]) -> None:
+    backend, twin = crippled
+    backend.start(segment("good2"))
+    twin.lose(twin.workers[0])
+    (end,) = ends(backend, 1)
+    assert isinstance(end, AttemptLost)
+    assert (end.trial, end.cause) == ("slow", "died")
+    began = time.monotonic()
+    with pytest.raises(BackendError, match="no worker could be placed"):
+        ends(backend, 1)
+    assert time.monotonic() - began >= 0.5 * PATIENCE_S

@@ -33,13 +33,18 @@ class SweepFolder:
         return self.path / "journal.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Held by the journal's driver, whom it names."""
+        return self.path / "journal.lock"
+
+    @property
     def spec(self) -> Path:
         """The spec as it runs, for people; the journal holds the one that counts."""
         return self.path / "spec.json"
 
     @property
     def stop_request(self) -> Path:
-        """There while somebody asks the driver to pause; holds who and why."""
+        """Asks one driver to pause; says which, and who asked. See stopping.py."""
         return self.path / "stop-requested"
 
     @property

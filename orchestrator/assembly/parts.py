@@ -95,12 +95,14 @@ class Engine:
     clock: Callable[[], float]
 
 
-def engine_of(spec: SweepSpec, pool: Pool, folder: SweepFolder, say: Say) -> Engine:
-    """The backend that the spec names, started. Raises Refused for a spec that names none,
-    BackendError where it cannot run."""
+def engine_of(
+    spec: SweepSpec, pool: Pool, folder: SweepFolder, say: Say, *, start_s: float
+) -> Engine:
+    """The backend that the spec names, started; a replay's virtual clock begins at `start_s`,
+    UNIX seconds. Raises Refused for a spec that names none, BackendError where it cannot run."""
     resources = spec.resources
     if resources.backend == "replay":
-        return _replay(spec, pool)
+        return _replay(spec, pool, start_s)
     import time
 
     if resources.backend == "inline":
@@ -124,14 +126,15 @@ def engine_of(spec: SweepSpec, pool: Pool, folder: SweepFolder, say: Say) -> Eng
     return Engine(backend=backend, clock=time.time)
 
 
-def _replay(spec: SweepSpec, pool: Pool) -> Engine:
+def _replay(spec: SweepSpec, pool: Pool, start_s: float) -> Engine:
     from orchestrator.backends.replay import ReplayBackend
     from orchestrator.recorded import read_recorded
 
     if spec.recorded is None:
         raise Refused("the replay backend needs recorded curves: add `recorded: {curves: FILE}`")
     curves = read_recorded(spec.recorded.curves, sha256=spec.recorded.sha256)
-    backend = ReplayBackend(curves, pool, slots=spec.resources.workers or 8)
+    slots = spec.resources.workers or 8
+    backend = ReplayBackend(curves, pool, slots=slots, start_s=start_s)
     return Engine(backend=backend, clock=backend.clock)
 
 

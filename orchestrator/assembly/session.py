@@ -6,22 +6,23 @@ sweep's folder, and whatever the backend and the sinks touch.
 
 from __future__ import annotations
 
-import getpass
-import os
 import platform
-import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.assembly import parts, reading
+from orchestrator.assembly.caps import cap_of, raised
 from orchestrator.assembly.folders import SweepFolder, folder_of
 from orchestrator.assembly.refusal import Interrupted, Refused
+from orchestrator.assembly.standing import unusable
+from orchestrator.assembly.stopping import StopRequests, owner
 from orchestrator.driver import Driver, Outcome
 from orchestrator.events import Opened
-from orchestrator.journal import FileJournal, JournalError, JournalHeld, holder
+from orchestrator.journal import FileJournal, JournalError, JournalHeld, JournalTail, holder
 from orchestrator.pool import Pool
 from orchestrator.spec import SweepSpec, canonical_json, frozen_differences, spec_digest
 from orchestrator.state import SweepState
@@ -31,19 +32,19 @@ if TYPE_CHECKING:
     from orchestrator.assembly.concluding import Written
     from orchestrator.sinks.mlflow import MlflowSink
 
-STOP_CHECK_S = 0.5
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What the person at the terminal wants of a session.
 
     `progress` takes the console sink's lines; `say` takes single sentences; `asked` gives the
-    reason to pause, or None; `allow_drift` goes on under other versions, device or precision.
+    reason to pause, or None; `finishing` is called when nothing is left that a pause could keep;
+    `allow_drift` goes on under other versions, device or precision.
     """
 
     say: Callable[[str], None]
     asked: Callable[[], str | None]
+    finishing: Callable[[], None] = lambda: None
     progress: TextIO | None = None
     verbose: bool = False
     allow_drift: bool = False
@@ -53,22 +54,16 @@ class Wishes:
 class Ended:
     """How a session ended: `written` is the report of a sweep that is done, `tracking_uri` where
     MLflow's records went and `charts` the page of their curves (None where they were not wanted
-    or not told yet)."""
+    or not told yet), `raised` the assignments under which a sweep goes on whose caps are spent,
+    `unusable` why one that is done has nothing for a law."""
 
     folder: SweepFolder
     outcome: Outcome
     written: Written | None
     tracking_uri: str | None
     charts: str | None
-
-
-def owner() -> str:
-    """Who drives: user, machine and process."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = f"uid {os.getuid()}"
-    return f"{user} on {socket.gethostname()}, process {os.getpid()}"
+    raised: tuple[str, ...] = ()
+    unusable: str | None = None
 
 
 def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | None:
@@ -100,7 +95,8 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
     """Run one session of the sweep to done or paused.
 
     Raises Refused where the sweep is another's, is driven by somebody else, or would go on under
-    other versions; BackendError where the backend cannot run; JournalError where the disk fails.
+    other versions; BackendError where the backend cannot begin (one that breaks later pauses the
+    sweep); Interrupted where the disk fails.
     """
     folder = folder_of(spec)
     check_resumable(folder, spec)
@@ -112,16 +108,19 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         if journal.repaired is not None:
             wishes.say(journal.repaired)
         sweep = check_resumable(folder, spec)  # again: until the lock, others could write
-        folder.stop_request.unlink(missing_ok=True)
+        pause = StopRequests(folder, wishes.asked, owner())
+        stack.callback(pause.answered)
         state = parts.initial_state(spec, pool) if sweep is None else sweep.state
         tracking_uri = parts.tracking_uri(spec, folder)
-        engine = parts.engine_of(spec, pool, folder, wishes.say)
+        # A replay's own clock goes on from the last session's, or begins now.
+        start_s = time.time() if sweep is None else sweep.last_s
+        engine = parts.engine_of(spec, pool, folder, wishes.say, start_s=start_s)
         stack.callback(engine.backend.close)
         environment = _environment(engine.backend.environment)
         _check_drift(sweep, environment, wishes)
         if sweep is None:
             folder.write(folder.spec, canonical_json(spec) + "\n")
-        window = _mlflow(spec, folder, state, tracking_uri, wishes.say)
+        window = _mlflow(spec, folder, pool, tracking_uri, wishes.say)
         sinks = parts.sinks_of(window, progress=wishes.progress, verbose=wishes.verbose)
         for sink in sinks:
             stack.callback(sink.close)
@@ -132,8 +131,8 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
             journal=journal,
             sinks=sinks,
             clock=engine.clock,
-            pause=_StopRequest(folder, wishes.asked),
-            cap=_cap(spec),
+            pause=pause,
+            cap=cap_of(spec),
         )
         try:
             outcome = driver.run(_opened(spec, state, environment))
@@ -143,21 +142,49 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         if outcome.kind == "done":
             # The devices are somebody else's while the laws are fitted.
             engine.backend.close()
-            wishes.say("fitting the laws and writing the report")
-            written = _finish(folder, window)
+            written = _finish(reading.read_sweep(folder), window, wishes)
     return Ended(
         folder=folder,
         outcome=outcome,
         written=written,
         tracking_uri=tracking_uri,
         charts=window.charts_url if window is not None else None,
+        raised=raised(spec, outcome.state) if outcome.kind == "paused" else (),
+        unusable=unusable(outcome.state) if outcome.kind == "done" else None,
     )
 
 
-def _finish(folder: SweepFolder, window: MlflowSink | None) -> Written:
+def tell_again(sweep: reading.Sweep, spec: SweepSpec, wishes: Wishes) -> Ended:
+    """Write the report of a sweep that is done again, and tell MLflow what it missed; `spec` says
+    where MLflow is now.
+
+    Drives nothing and needs no lock: what is told twice changes nothing. Raises Refused where the
+    spec's tracking cannot be read, Interrupted where the disk does not take the report.
+    """
+    folder, state = sweep.folder, sweep.state
+    uri = parts.tracking_uri(spec, folder)
+    window = _mlflow(spec, folder, sweep.pool, uri, wishes.say)
+    with ExitStack() as stack:
+        if window is not None:
+            stack.callback(window.close)
+            window.show(deque(sweep.story(), maxlen=1), state)  # the rest is in the journal
+        written = _finish(sweep, window, wishes)
+    return Ended(
+        folder=folder,
+        outcome=Outcome(kind="done", reason=state.closed or "", state=state),
+        written=written,
+        tracking_uri=uri,
+        charts=window.charts_url if window is not None else None,
+        unusable=unusable(state),
+    )
+
+
+def _finish(sweep: reading.Sweep, window: MlflowSink | None, wishes: Wishes) -> Written:
     from orchestrator.assembly.concluding import conclude_sweep, write_report
 
-    sweep = reading.read_sweep(folder)
+    folder = sweep.folder
+    wishes.say("fitting the laws and writing the report")
+    wishes.finishing()
     try:
         written = write_report(sweep, conclude_sweep(sweep))
     except OSError as error:
@@ -224,7 +251,7 @@ def _check_drift(sweep: reading.Sweep | None, now: Environment, wishes: Wishes) 
 def _mlflow(
     spec: SweepSpec,
     folder: SweepFolder,
-    state: SweepState,
+    pool: Pool,
     uri: str | None,
     say: Callable[[str], None],
 ) -> MlflowSink | None:
@@ -233,67 +260,11 @@ def _mlflow(
     from orchestrator.sinks.mlflow import MlflowSink
 
     return MlflowSink(
-        initial=parts.initial_state(spec, state.pool),
-        read_after=lambda seq: reading.read_records(folder.journal, seq),
+        initial=parts.initial_state(spec, pool),
+        read_after=JournalTail(folder.journal).after,
         tracking_uri=uri,
         experiment=spec.tracking.experiment or spec.name,
         storage=folder.path,
         spec_text=canonical_json(spec),
         say=say,
     )
-
-
-def _cap(spec: SweepSpec) -> Callable[[SweepState], str | None]:
-    """Hours and money as further caps, told by the training seconds that workers report."""
-    budget = spec.budget
-    devices = max(spec.resources.gpus_per_trial or 1.0, 1e-9)
-
-    def cap(state: SweepState) -> str | None:
-        hours = state.ledger.device_s / 3600 * devices
-        if budget.gpu_hours is not None and hours >= budget.gpu_hours:
-            return (
-                f"{hours:.2f} GPU-hours are spent of budget.gpu_hours {budget.gpu_hours:g}: raise "
-                "it and resume, or take the law as it stands"
-            )
-        price = budget.dollars_per_gpu_hour
-        if budget.dollars is not None and price is not None and hours * price >= budget.dollars:
-            return (
-                f"{hours * price:.2f} dollars are spent of budget.dollars {budget.dollars:g}: "
-                "raise it and resume, or take the law as it stands"
-            )
-        return None
-
-    return cap
-
-
-@dataclass(slots=True)
-class _StopRequest:
-    """Asks the terminal, and every half second the sweep's folder, whether to pause."""
-
-    folder: SweepFolder
-    asked: Callable[[], str | None]
-    _next: float = field(default=0.0)
-
-    def __call__(self) -> str | None:
-        reason = self.asked()
-        if reason is not None:
-            return reason
-        now = time.monotonic()
-        if now < self._next:
-            return None
-        self._next = now + STOP_CHECK_S
-        try:
-            return self.folder.stop_request.read_text(encoding="utf-8").strip() or "asked to stop"
-        except FileNotFoundError:
-            return None
-
-
-def ask_to_stop(folder: SweepFolder, reason: str) -> str | None:
-    """Leave a request that the driver reads; returns who drives, None where nobody does.
-
-    Nothing is left where nobody would read it.
-    """
-    held_by = holder(folder.journal)
-    if held_by is not None:
-        folder.write(folder.stop_request, f"{reason} (asked by {owner()})\n")
-    return held_by

@@ -1,21 +1,63 @@
-"""A sweep file, read with its overrides and expanded. Reads one file; touches nothing else."""
+"""A sweep's spec with its overrides: read from a file and expanded, or taken up from a journal.
+
+Reads one file at most; touches nothing else.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+from orchestrator.assembly.reading import Sweep, moved_to
 from orchestrator.assembly.refusal import Refused
 from orchestrator.pool import Pool, load_sweep
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import CHANGEABLE, SweepSpec, canonical_json, frozen_differences
+from trainers.documents import Document, validate
 
 
 def read_spec(path: str, overrides: Sequence[str]) -> tuple[SweepSpec, Pool]:
     """The spec and its pool. Raises SpecError with the place of every problem, Refused for an
     override that is none."""
+    _check_shape(overrides)
+    return load_sweep(path, overrides)
+
+
+def changed(sweep: Sweep, overrides: Sequence[str]) -> SweepSpec:
+    """The spec under which a sweep goes on: that of its last session, where its folder lies now,
+    with `overrides` of what may change.
+
+    Raises Refused for an override of anything else, SpecError for a value that cannot be.
+    """
+    spec = moved_to(sweep)
+    if not overrides:
+        return spec
+    _check_shape(overrides)
+    document = Document(name=spec.name, data=json.loads(canonical_json(spec)), spots={})
+    new = validate(document.with_overrides(overrides), SweepSpec)
+    frozen = frozen_differences(spec, new)
+    if frozen:
+        keys = ", ".join(key for key, _, _ in frozen)
+        raise Refused(
+            f"{keys} is settled for the sweep {spec.name}; a resume may change "
+            f"{', '.join(key for key in CHANGEABLE if key != 'storage')}. Nothing was started."
+        )
+    if new.storage != spec.storage:
+        raise Refused(
+            f"storage says where {spec.name} lies: move {sweep.folder.path}, and resume it by the "
+            "path of its folder. Nothing was started."
+        )
+    recorded = new.recorded
+    if recorded is None:
+        return new
+    curves = str(Path(recorded.curves).expanduser().resolve())
+    return new.model_copy(update={"recorded": recorded.model_copy(update={"curves": curves})})
+
+
+def _check_shape(overrides: Sequence[str]) -> None:
     for override in overrides:
         if "=" not in override:
             raise Refused(
                 f"{override!r} is no override; write a.b=value, such as budget.flops=1e15 "
-                "(one sweep file at a time). Nothing was started."
+                "(one sweep at a time). Nothing was started."
             )
-    return load_sweep(path, overrides)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from orchestrator.assembly.reading import Sweep
 from orchestrator.report.shown import ShownTrial, shown_trials
+from orchestrator.report.words import several
 from orchestrator.state import SweepState
 
 
@@ -95,6 +96,24 @@ def _condition(state: SweepState, held_by: str | None) -> tuple[str, str | None]
     if state.stop_asked is not None:
         return "paused", state.stop_asked
     return "interrupted", "its driver is gone; resume it"
+
+
+def unusable(state: SweepState) -> str | None:
+    """Why a sweep that is done has no point for any law, and what to do; None where it has one."""
+    kept = [trial for trial in state.trials.values() if trial.diverged is None]
+    if any(len(track.curve) for trial in kept for track in trial.tracks):
+        return None
+    out = [trial for trial in state.trials.values() if trial.out]
+    why = "no trial reported a loss"
+    if out:
+        why = (
+            f"{len(out)} of {several(len(state.trials), 'trial')} diverged or failed, first "
+            f"{out[0].id}: {out[0].diverged or out[0].failed}"
+        )
+    return (
+        f"nothing usable is left: {why}. Mend the cause, and launch it under another name "
+        "(name=...)"
+    )
 
 
 def _law(path: Path) -> tuple[str | None, float | None]:

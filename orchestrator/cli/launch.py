@@ -62,7 +62,7 @@ def launch(
         if costs and not yes and sys.stdin.isatty():
             typer.confirm("Start it?", default=False, abort=True, err=True)
     elif begun.state.closed is not None:
-        return _done_before(begun, json)
+        return _done_before(begun, read, quiet, json)
     else:
         speech.say(f"{read.name} was begun before: going on with it")
         _found(begun)
@@ -71,29 +71,43 @@ def launch(
 
 def resume(
     sweep: Sweep,
+    overrides: Overrides = None,
+    set_: Set = None,
     storage: Storage = None,
     allow_drift: Drift = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
-    """Go on with a sweep where its journal left it."""
+    """Go on with a sweep where its journal left it; where it runs and its caps may change."""
     from orchestrator.assembly.folders import find
-    from orchestrator.assembly.reading import moved_to, read_sweep
+    from orchestrator.assembly.reading import read_sweep
+    from orchestrator.assembly.specs import changed
 
     found = read_sweep(find(sweep, storage))
+    spec = changed(found, [*(overrides or ()), *(set_ or ())])
     if found.state.closed is not None:
-        return _done_before(found, json)
+        return _done_before(found, spec, quiet, json)
     _found(found)
-    return _drive(moved_to(found), found.pool, allow_drift, verbose, quiet, json)
+    return _drive(spec, found.pool, allow_drift, verbose, quiet, json)
 
 
-def _done_before(begun: BegunSweep, json: bool) -> int:
-    """Nothing is left to drive: the report is written again."""
-    from orchestrator.cli.learn import report
+def _done_before(begun: BegunSweep, spec: SweepSpec, quiet: bool, json: bool) -> int:
+    """Nothing is left to drive: the report is written, and MLflow told, again."""
+    from orchestrator.assembly.session import Wishes, tell_again
 
     speech.say(f"{begun.spec.name} is done ({begun.state.closed}): nothing is left to run")
-    return report(str(begun.folder.path), json=json)
+    with Interrupts() as interrupts:
+        ended = tell_again(
+            begun,
+            spec,
+            Wishes(
+                say=_nothing if quiet else speech.say,
+                asked=interrupts.asked,
+                finishing=interrupts.leave_at_once,
+            ),
+        )
+    return _told(ended, json)
 
 
 def _found(begun: BegunSweep) -> None:
@@ -123,6 +137,7 @@ def _drive(
         wishes = Wishes(
             say=_nothing if quiet else speech.say,
             asked=interrupts.asked,
+            finishing=interrupts.leave_at_once,
             progress=None if quiet else sys.stderr,
             verbose=verbose,
             allow_drift=allow_drift,
@@ -138,8 +153,8 @@ def _nothing(_: str) -> None:
 def _told(ended: Ended, json: bool) -> int:
     """The end of a session in words, and its exit code."""
     handle = speech.handle(str(ended.folder.path), ended.folder.name)
-    resume_command = f"{speech.program()} resume {handle}"
-    written = ended.written
+    resume_command = " ".join([f"{speech.program()} resume {handle}", *ended.raised])
+    written, state = ended.written, ended.outcome.state
     if json:
         speech.data(
             "launch",
@@ -148,8 +163,8 @@ def _told(ended: Ended, json: bool) -> int:
                 "folder": str(ended.folder.path),
                 "outcome": ended.outcome.kind,
                 "reason": ended.outcome.reason,
-                "spent": ended.outcome.state.ledger.spent,
-                "budget": ended.outcome.state.terms.budget,
+                "spent": state.ledger.spent,
+                "budget": state.terms.budget,
                 "report": str(written.report) if written else None,
                 "law": written.conclusions.to_json() if written else None,
                 "tracking_uri": ended.tracking_uri,
@@ -158,6 +173,9 @@ def _told(ended: Ended, json: bool) -> int:
         )
     if ended.outcome.kind == "paused" or written is None:
         speech.say(f"paused: {ended.outcome.reason}", style="yellow")
+        if state.running:
+            cut = words.several(state.running, "running segment")
+            speech.say(f"{cut} cut off: the work since the last checkpoints will be done again")
         speech.say(f"go on with   {resume_command}")
         return speech.LATER
     show_laws(written.conclusions, brief=True)
@@ -165,24 +183,33 @@ def _told(ended: Ended, json: bool) -> int:
     speech.say(f"report   {written.report}")
     speech.say(f"picture  {written.plane}")
     speech.say(f"law      {written.law}")
-    if ended.tracking_uri is not None:
-        shown = shlex.quote(ended.tracking_uri)
-        beside = speech.beside("mlflow")
-        if ended.tracking_uri.startswith("sqlite:"):
-            speech.say(f"curves   {beside} ui --backend-store-uri {shown}")
-            if ended.charts is not None:
-                speech.say(f"         then open http://127.0.0.1:5000/{ended.charts}")
-        else:
-            speech.say(f"curves   {ended.charts or ended.tracking_uri}")
-    return speech.DONE
+    _say_curves(ended)
+    if ended.unusable is None:
+        return speech.DONE
+    speech.say(ended.unusable, style="red")
+    return speech.BAD
+
+
+def _say_curves(ended: Ended) -> None:
+    """Where MLflow shows the curves."""
+    if ended.tracking_uri is None:
+        return
+    shown = shlex.quote(ended.tracking_uri)
+    beside = speech.beside("mlflow")
+    if ended.tracking_uri.startswith("sqlite:"):
+        speech.say(f"curves   {beside} ui --backend-store-uri {shown}")
+        if ended.charts is not None:
+            speech.say(f"         then open http://127.0.0.1:5000/{ended.charts}")
+    else:
+        speech.say(f"curves   {ended.charts or ended.tracking_uri}")
 
 
 def stop(sweep: Sweep, storage: Storage = None, json: Json = False) -> int:
     """Ask the driver of a sweep to pause it with checkpoints."""
     from orchestrator.assembly.folders import find
     from orchestrator.assembly.reading import read_sweep
-    from orchestrator.assembly.session import ask_to_stop
     from orchestrator.assembly.standing import standing_of
+    from orchestrator.assembly.stopping import ask_to_stop
 
     folder = find(sweep, storage)
     held_by = ask_to_stop(folder, "asked to stop")

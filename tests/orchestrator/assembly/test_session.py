@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.assembly import session
+from orchestrator.assembly import session, stopping
 from orchestrator.assembly.folders import SweepFolder, find, folder_of
 from orchestrator.assembly.reading import moved_to, read_sweep
 from orchestrator.assembly.refusal import Interrupted, Refused
-from orchestrator.assembly.specs import read_spec
+from orchestrator.assembly.specs import changed, read_spec
 from orchestrator.assembly.standing import standing_of, to_json
-from orchestrator.events import Opened
+from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.replay import ReplayBackend
+from orchestrator.events import Opened, Record
 from orchestrator.journal import FileJournal, JournalError, read_records
+from orchestrator.state import SweepState
 from orchestrator.values import Environment
 from tests.orchestrator.assembly import specs
+from trainers.documents import SpecError
 
 
 def wishes(
@@ -70,7 +76,7 @@ def test_a_paused_sweep_goes_on_to_the_same_end(tmp_path: Path) -> None:
     }
 
 
-def test_a_stop_request_pauses_and_is_gone_at_the_next_start(tmp_path: Path) -> None:
+def test_a_stop_request_pauses_and_is_gone_when_it_is_answered(tmp_path: Path) -> None:
     path = specs.recorded(tmp_path)
     folder = SweepFolder(tmp_path / "sweeps" / "ladder")
     calls = 0
@@ -79,26 +85,103 @@ def test_a_stop_request_pauses_and_is_gone_at_the_next_start(tmp_path: Path) -> 
         nonlocal calls
         calls += 1
         if calls == 3:
-            assert session.ask_to_stop(folder, "asked to stop") is not None
+            assert stopping.ask_to_stop(folder, "asked to stop") is not None
 
     ended = driven(path, asked=leave_a_request)
     # The folder is looked at twice a second, and this replay may be over before.
     if ended.outcome.kind == "paused":
         assert "asked to stop" in ended.outcome.reason
         assert driven(path).outcome.kind == "done"
-    assert not folder.stop_request.exists() or ended.outcome.kind == "done"
+    assert not folder.stop_request.exists()
 
 
-def test_a_stop_request_in_the_folder_is_heard_at_once(tmp_path: Path) -> None:
-    folder = SweepFolder(tmp_path)
-    request = session._StopRequest(folder, lambda: None)
-    folder.write(folder.stop_request, "asked to stop (by me)\n")
-    assert request() == "asked to stop (by me)"
+def test_a_stop_request_made_before_the_driver_began_to_look_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`launch &` and `stop` at once: the lock names a driver that has not read its journal yet."""
+    path = specs.recorded(tmp_path)
+    folder = SweepFolder(tmp_path / "sweeps" / "ladder")
+    real = session.check_resumable
+
+    def asked_meanwhile(*args: object) -> object:
+        stopping.ask_to_stop(folder, "asked to stop")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session, "check_resumable", asked_meanwhile)
+    ended = driven(path)
+    assert ended.outcome.kind == "paused"
+    assert "asked to stop" in ended.outcome.reason
+    monkeypatch.undo()
+    assert driven(path).outcome.kind == "done"
+
+
+def test_a_backend_that_breaks_in_mid_sweep_pauses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = specs.recorded(tmp_path)
+    real, calls = ReplayBackend.poll, [0]
+
+    def gone(self: ReplayBackend, timeout_s: float) -> list[Report]:
+        calls[0] += 1
+        if calls[0] > 4:
+            raise BackendError("the cluster at 10.0.0.1 is gone: start it again, and resume")
+        return real(self, timeout_s)
+
+    monkeypatch.setattr(ReplayBackend, "poll", gone)
+    ended = driven(path)
+    assert ended.outcome.kind == "paused"
+    monkeypatch.undo()
+    standing = standing_of(read_sweep(ended.folder))
+    assert (standing.condition, standing.why) == ("paused", ended.outcome.reason)
+    assert "the cluster at 10.0.0.1 is gone" in ended.outcome.reason
+    assert driven(path).outcome.kind == "done"
+
+
+def test_a_replay_is_dated_when_it_was_made_and_never_goes_back(tmp_path: Path) -> None:
+    before = time.time()
+    path = specs.recorded(tmp_path)
+    folder = driven(path, asked=after(4)).folder
+    driven(path)
+    times = [record.time for record in read_records(folder.journal)]
+    assert times[0] >= before - 1
+    assert times == sorted(times)
+
+
+def test_a_sweep_that_is_done_is_told_again_to_whoever_missed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = driven(specs.recorded(tmp_path))
+    told: list[Any] = []
+
+    class Window:
+        charts_url = None
+
+        def __init__(self, *, read_after: Callable[[int], Iterable[Record]], **_: object) -> None:
+            self._read_after = read_after
+
+        def show(self, records: Sequence[Record], state: SweepState) -> None:
+            told.append([record.seq for record in records])
+            told.append([record.seq for record in self._read_after(-1)])
+
+        def publish(self, *, answer: str | None, **_: object) -> None:
+            told.append(answer)
+
+        def close(self) -> None:
+            told.append("closed")
+
+    monkeypatch.setattr("orchestrator.sinks.mlflow.MlflowSink", Window)
+    spec, _ = read_spec(str(tmp_path / "ladder.yaml"), ["tracking={mlflow: true}"])
+    sweep = read_sweep(ended.folder)
+    again = session.tell_again(sweep, spec, wishes())
+    last = sweep.records - 1
+    assert again.written is not None
+    assert told == [[last], [*range(last + 1)], again.written.conclusions.sentence, "closed"]
+    assert again.tracking_uri is not None and again.tracking_uri.endswith("mlflow.db")
 
 
 def test_nobody_is_asked_where_nobody_drives(tmp_path: Path) -> None:
     ended = driven(specs.recorded(tmp_path))
-    assert session.ask_to_stop(ended.folder, "asked to stop") is None
+    assert stopping.ask_to_stop(ended.folder, "asked to stop") is None
     assert not ended.folder.stop_request.exists()
 
 
@@ -226,3 +309,21 @@ def test_hours_and_money_are_caps_too(tmp_path: Path) -> None:
     ended = driven(path)
     assert ended.outcome.kind == "paused"
     assert "budget.gpu_hours" in ended.outcome.reason
+    assert len(ended.raised) == 1
+    sweep = read_sweep(ended.folder)
+    on = session.drive(changed(sweep, ended.raised), sweep.pool, wishes())
+    assert on.outcome.kind == "done" or on.outcome.state.ledger.spent > sweep.state.ledger.spent
+
+
+def test_only_where_a_sweep_runs_and_its_caps_change_on_a_resume(tmp_path: Path) -> None:
+    sweep = read_sweep(driven(specs.recorded(tmp_path), asked=after(2)).folder)
+    new = changed(sweep, ["budget.lost=30%", "resources.workers=3", "budget.gpu_hours=7"])
+    assert (new.budget.lost, new.resources.workers, new.budget.gpu_hours) == (0.3, 3, 7)
+    with pytest.raises(Refused, match=r"policy\.eta is settled .* budget\.lost"):
+        changed(sweep, ["policy.eta=3"])
+    with pytest.raises(Refused, match=r"move .*ladder"):
+        changed(sweep, [f"storage={tmp_path / 'elsewhere'}"])
+    with pytest.raises(Refused, match="is no override"):
+        changed(sweep, ["budget.lost"])
+    with pytest.raises(SpecError, match=r"--set budget\.lost"):
+        changed(sweep, ["budget.lost=many"])

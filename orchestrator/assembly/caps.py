@@ -1,0 +1,62 @@
+"""Hours and money as caps beside the FLOPs, and how to go on once a cap is spent.
+
+Touches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from orchestrator.spec import SweepSpec
+from orchestrator.state import SweepState
+
+
+def cap_of(spec: SweepSpec) -> Callable[[SweepState], str | None]:
+    """Which cap is spent, in a sentence, told by the training seconds that workers report; None
+    while there is room."""
+
+    def cap(state: SweepState) -> str | None:
+        budget, hours = spec.budget, _hours(spec, state)
+        if budget.gpu_hours is not None and hours >= budget.gpu_hours:
+            return (
+                f"{hours:.3g} GPU-hours are spent of budget.gpu_hours {budget.gpu_hours:g}: raise "
+                "it and go on, or take the law as it stands"
+            )
+        dollars = _dollars(spec, hours)
+        if budget.dollars is not None and dollars is not None and dollars >= budget.dollars:
+            return (
+                f"{dollars:.3g} dollars are spent of budget.dollars {budget.dollars:g}: raise it "
+                "and go on, or take the law as it stands"
+            )
+        return None
+
+    return cap
+
+
+def raised(spec: SweepSpec, state: SweepState) -> tuple[str, ...]:
+    """For every cap that is spent, an assignment that leaves room beyond it again: twice what the
+    spec allows, or half more than was used where that is not enough."""
+    budget, hours = spec.budget, _hours(spec, state)
+    dollars = _dollars(spec, hours)
+    lost = state.ledger.lost / state.terms.budget if state.terms.budget else 0.0
+    spent = (
+        ("gpu_hours", hours, budget.gpu_hours, hours >= (budget.gpu_hours or 0), math.inf),
+        ("dollars", dollars, budget.dollars, (dollars or 0) >= (budget.dollars or 0), math.inf),
+        ("lost", lost, budget.lost, state.ledger.lost > state.terms.lost_ceiling, 1.0),
+    )
+    return tuple(
+        f"budget.{key}={min(max(2 * allowed, 1.5 * used), most):.3g}"
+        for key, used, allowed, over, most in spent
+        if over and used is not None and allowed is not None and allowed < most
+    )
+
+
+def _hours(spec: SweepSpec, state: SweepState) -> float:
+    devices = max(spec.resources.gpus_per_trial or 1.0, 1e-9)
+    return state.ledger.device_s / 3600 * devices
+
+
+def _dollars(spec: SweepSpec, hours: float) -> float | None:
+    price = spec.budget.dollars_per_gpu_hour
+    return None if price is None else hours * price

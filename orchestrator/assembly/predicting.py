@@ -20,6 +20,7 @@ from orchestrator.laws.optimum import Interval, Optimum, compute_optimal, six_N
 from orchestrator.laws.runs import Array
 from orchestrator.laws.uncertainty import LawPosterior
 from orchestrator.report import words
+from orchestrator.report.conclusions import Bounded
 
 USUAL = {"params": "N", "tokens": "D", "flops": "C"}
 LONG_REACH = math.log10(30.0)
@@ -34,10 +35,10 @@ class Plan:
 
     by: str
     flops: float
-    params: Interval
-    tokens: Interval
-    loss: Interval
-    exponent_params: Interval
+    params: Bounded
+    tokens: Bounded
+    loss: Bounded
+    exponent_params: Bounded
     flat_params: tuple[float, float]
 
 
@@ -55,10 +56,10 @@ class Prediction:
     expression: str
     phases: tuple[str, ...]
     level: float | None
-    loss: Interval
-    params: Interval | None
-    tokens: Interval | None
-    flops: Interval | None
+    loss: Bounded
+    params: Bounded | None
+    tokens: Bounded | None
+    flops: Bounded | None
     optimum: Plan | None
     decades: tuple[tuple[str, float | None], ...]
     scatter: float
@@ -152,20 +153,20 @@ class _Asker:
             raise Refused("loss= asks for the cheapest compute; leave the others out")
         known = _first(laws, (("C",), ("N", "D")), "the cheapest compute for a loss")
         found = cheapest(known.law, asked["loss"], flops_per_token=self.cost, level=self.level)
-        loss = Interval(value=found.loss)
+        loss, C = Bounded(value=found.loss), _bounded(found.C)
         if found.optimum is not None:
             plan = _plan(known, found.optimum)
             # The plan's own bounds hold at that compute, and not for all that the loss allows.
-            N, D = Interval(value=plan.params.value), Interval(value=plan.tokens.value)
-            return self._answer(known, loss, N, D, found.C, plan, found.notes)
+            N, D = Bounded(value=plan.params.value), Bounded(value=plan.tokens.value)
+            return self._answer(known, loss, N, D, C, plan, found.notes)
         plan, notes = self._optimum(laws, known, found.C.value)
-        return self._answer(known, loss, None, None, found.C, plan, (*found.notes, *notes))
+        return self._answer(known, loss, None, None, C, plan, (*found.notes, *notes))
 
     def of_flops(self, laws: Sequence[KnownLaw], flops: float) -> Prediction:
         known = _first(laws, (("C",), ("N", "D")), "the loss of a compute")
-        C = Interval(value=flops)
+        C = Bounded(value=flops)
         if known.inputs == ("C",):
-            loss = loss_at(known.law, level=self.level, C=flops)
+            loss = _bounded(loss_at(known.law, level=self.level, C=flops))
             plan, notes = self._optimum(laws, known, flops)
             return self._answer(known, loss, None, None, C, plan, notes)
         best = compute_optimal(known.law, flops, flops_per_token=self.cost, level=self.level)
@@ -185,12 +186,12 @@ class _Asker:
             )
         known = (of_size or able)[0]
         inputs = {name: named[name] for name in known.inputs}
-        loss = loss_at(known.law, level=self.level, **inputs)
+        loss = _bounded(loss_at(known.law, level=self.level, **inputs))
         notes: tuple[str, ...] = ()
         if not of_size:
             notes = (f"{known.key} is a law of compute: the loss is that of the best size for it",)
         params, tokens, flops = (
-            Interval(value=given[name]) if name in given else None for name in USUAL
+            Bounded(value=given[name]) if name in given else None for name in USUAL
         )
         plan = None
         if flops is not None:
@@ -240,10 +241,10 @@ class _Asker:
     def _answer(
         self,
         known: KnownLaw,
-        loss: Interval,
-        params: Interval | None,
-        tokens: Interval | None,
-        flops: Interval | None,
+        loss: Bounded,
+        params: Bounded | None,
+        tokens: Bounded | None,
+        flops: Bounded | None,
         plan: Plan | None,
         notes: Sequence[str],
     ) -> Prediction:
@@ -279,9 +280,9 @@ class _Asker:
     def _decades(
         self,
         known: KnownLaw,
-        params: Interval | None,
-        tokens: Interval | None,
-        flops: Interval | None,
+        params: Bounded | None,
+        tokens: Bounded | None,
+        flops: Bounded | None,
     ) -> tuple[tuple[str, float | None], ...]:
         given = {"params": params, "tokens": tokens, "flops": flops}
         values = {USUAL[name]: x.value for name, x in given.items() if x is not None}
@@ -320,15 +321,17 @@ def _plan(known: KnownLaw, best: Optimum) -> Plan:
     return Plan(
         by=known.key,
         flops=best.C,
-        params=best.N,
-        tokens=best.D,
-        loss=best.loss,
-        exponent_params=best.exponent_N,
+        params=_bounded(best.N),
+        tokens=_bounded(best.D),
+        loss=_bounded(best.loss),
+        exponent_params=_bounded(best.exponent_N),
         flat_params=best.flat_N,
     )
 
 
-def _record(interval: Interval | None) -> dict[str, float | None] | None:
-    if interval is None:
-        return None
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+def _bounded(interval: Interval) -> Bounded:
+    return Bounded(value=interval.value, low=interval.low, high=interval.high)
+
+
+def _record(bounded: Bounded | None) -> dict[str, float | None] | None:
+    return None if bounded is None else bounded.to_json()

@@ -13,7 +13,7 @@ from orchestrator.report import words
 
 if TYPE_CHECKING:
     from orchestrator.assembly.predicting import Plan, Prediction
-    from orchestrator.laws.optimum import Interval
+    from orchestrator.report.conclusions import Bounded
 
 
 def predict(
@@ -121,14 +121,14 @@ def _best(plan: Plan, level: float | None) -> str:
     )
 
 
-def _sure(found: Interval, level: float | None, said: Callable[[float], str] = words.flops) -> str:
+def _sure(found: Bounded, level: float | None, said: Callable[[float], str] = words.flops) -> str:
     """The interval in brackets; nothing where there is none."""
     if level is None or (found.low is None and found.high is None):
         return ""
     return f" ({words.share(level)}: {_bounds(found, said)})"
 
 
-def _bounds(found: Interval, said: Callable[[float], str]) -> str:
+def _bounds(found: Bounded, said: Callable[[float], str]) -> str:
     if found.low is None and found.high is None:
         return ""
     low = "no bound" if found.low is None else said(found.low)

@@ -15,8 +15,8 @@ from orchestrator.events import Started
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """`arrival`, `pull` and `begun` are calls under way, None where there is none.
-
+    """`arrival`, `pull` and `begun` are calls under way, None where there is none;
+    `begin_lost` says that nobody knows whether the last `begin` arrived, so it has to be repeated.
     `seen` is the number of its last report that a poll returned. Times are monotonic seconds.
     """
 
@@ -26,6 +26,7 @@ class Member:
     arrived: Arrival | None = None
     pull: Any = None
     begun: Any = None
+    begin_lost: bool = False
     seen: int = 0
     segment: Started | None = None
     reached: int = 0

@@ -260,6 +260,8 @@ class RayBackend:
                 self._lose(member, "interrupted", f"it did not stop within {waited:.0f} s")
                 self._replace(member, "was killed")
             elif member.pull is None and now >= member.retry_at:
+                if member.begin_lost:
+                    self._begin(member)
                 stopped = segment is not None and member.stop_asked is not None
                 key = (segment.trial, segment.attempt) if segment and stopped else None
                 member.pull = member.handle.reports.remote(member.seen, PULL_WAIT_S, key)
@@ -303,10 +305,8 @@ class RayBackend:
             now = time.monotonic()
             member.out_of_touch = member.out_of_touch or now
             member.retry_at = now + RETRY_S
-            lost_begin = call == member.begun
+            member.begin_lost = member.begin_lost or member.begun is not None
             member.arrival = member.pull = member.begun = None
-            if lost_begin:
-                self._begin(member)
             return
         except RayTaskError as error:
             if call == member.arrival:
@@ -343,7 +343,7 @@ class RayBackend:
         self._unsaid.append(report)
 
     def _begin(self, member: Member) -> None:
-        segment = member.segment
+        segment, member.begin_lost = member.segment, False
         if segment is not None:
             config = self._pool.train_config(segment.trial)
             member.begun = member.handle.begin.remote(segment, config)

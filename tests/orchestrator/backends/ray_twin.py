@@ -34,7 +34,9 @@ class Call:
 
     @property
     def ready(self) -> bool:
-        return self.lost or self.worker.placed or self.worker.dead
+        if self.lost or self.worker.dead:
+            return True
+        return self.worker.placed and (self.method != "reports" or bool(self.work()))
 
     def answer(self) -> Any:
         if self.worker.dead:
@@ -53,6 +55,15 @@ class Worker:
     dead: bool = False
     cut_off: bool = False
     calls: list[Call] = field(default_factory=list[Call])
+
+    def cut(self) -> None:
+        """What is under way, and all that follows until `restored`, goes astray."""
+        self.cut_off = True
+        for call in self.calls:
+            call.lost = True
+
+    def restored(self) -> None:
+        self.cut_off = False
 
     def __getattr__(self, method: str) -> Any:
         return Method(self, method)

@@ -95,3 +95,35 @@ def test_without_any_worker_left_the_backend_gives_up(crippled: tuple[RayBackend
     with pytest.raises(BackendError, match="no worker could be placed"):
         ends(backend, 1)
     assert time.monotonic() - began >= 0.5 * PATIENCE_S
+
+
+def test_a_begin_that_is_lost_beside_a_pull_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both come back `unavailable` at once, the pull first; nothing was executed."""
+    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
+    (worker,) = twin.workers
+    backend.poll(0.05)
+    (pull,) = twin.sent("reports")
+    backend.start(segment("good"))
+    worker.cut()
+    backend.poll(0.3)
+    assert pull.lost
+    assert len(twin.sent("begin")) < 3, "it is not hammered"
+    worker.restored()
+    (end,) = ends(backend, 1)
+    assert isinstance(end, SegmentEnded)
+
+
+def test_a_begin_whose_answer_alone_was_lost_begins_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
+    backend.start(segment("good"))
+    (begin,) = twin.sent("begin")
+    begin.work()
+    begin.lost = True
+    (end,) = ends(backend, 1)
+    assert isinstance(end, SegmentEnded)
+    assert len(twin.sent("begin")) == 2
+    assert backend.poll(0.3) == []

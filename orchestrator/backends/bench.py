@@ -50,6 +50,7 @@ class Bench:
         self._newest = 0
         self._acknowledged = 0
         self._begun: Key | None = None
+        self._ever_begun: set[Key] = set()
         self._stop = threading.Event()
 
     def arrive(self, config: TrainConfig) -> Arrival:
@@ -68,8 +69,9 @@ class Bench:
         """Run a segment; returns at once, and does nothing for one that was begun before."""
         key = (segment.trial, segment.attempt)
         with self._changed:
-            if self._begun == key:
+            if key in self._ever_begun:
                 return
+            self._ever_begun.add(key)
             self._begun, self._stop = key, threading.Event()
         thread = threading.Thread(
             target=self._work, args=(segment, config, self._stop), name="training", daemon=True

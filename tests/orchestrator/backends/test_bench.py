@@ -87,6 +87,18 @@ def test_a_second_segment_is_numbered_on(tmp_path: Path) -> None:
     assert reports[0][1].attempt == 2
 
 
+def test_a_begin_that_arrives_late_begins_nothing_again(tmp_path: Path) -> None:
+    """The network may deliver a call after its repetition, and after what followed."""
+    bench = Bench(str(tmp_path), fake_train)
+    bench.begin(segment(1), CONFIG)
+    read(bench)
+    bench.begin(segment(2, steps=40), CONFIG)
+    bench.begin(segment(1), CONFIG)
+    reports = read(bench, after=7)
+    assert {report.attempt for report in reports} == {2}
+    assert isinstance(reports[-1], SegmentEnded)
+
+
 def test_an_exit_in_the_trainer_is_told(tmp_path: Path) -> None:
     def exits(*_: Any, **__: Any) -> Iterator[Any]:
         raise SystemExit("the library meant well")

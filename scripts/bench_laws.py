@@ -4,15 +4,15 @@
 
 FOLDER holds one folder a task with train.parquet and test.parquet, `laws.yaml` with the forms,
 and README.md, whose table says which column is which input, the target and the cost of a row.
-Test rows are read once, to score; every choice (the knee, the weights of the average) is
-made on the largest fifth of the pool by cost. Of a published box only the signs are used, for the
-boxes were set with the labels of the whole pool at hand.
+Test rows are read once, to score; every choice (the knee, the weights of the average) is made on
+the largest fifth of the pool by cost. Boxes are those of laws.yaml, which were set with the
+labels of the whole pool at hand; `--boxes signs` keeps only their signs.
 
 Records: task, form, objective, rows, r2 (1 - SSE/SST over all test rows, clipped to [-1, 1]; a
 prediction that is not finite scores -1), cpu_s (the fit, with all its starts) and
-speedup_vs_lbfgsb (the same 64 starts, the same working values and rows, scipy's default
-tolerances, over the largest group); form `mean` and `averaged` for a task. For a law that is
-linear in all its parameters, one more record with objective `squared` and its `closed_form_gap`.
+speedup_vs_lbfgsb (the same 64 starts, drawn in the published boxes, the same rows, scipy's
+default tolerances, over the largest group); form `mean` and `averaged` for a task. For a law that
+is linear in all its parameters, one more record with objective `squared` and `closed_form_gap`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ from orchestrator.laws.law import LawFit, Objective
 from orchestrator.laws.levenberg import Problem, huber, huber_weight
 from orchestrator.laws.posing import Posed
 from orchestrator.laws.runs import Runs
-from orchestrator.laws.screening import screened_starts
 from orchestrator.laws.search import followed
 
 Array = NDArray[np.float64]
@@ -137,10 +136,12 @@ def _product(text: str, features: dict[str, Array]) -> Array:
     return total
 
 
-def form_of(task: Task, name: str, said: dict[str, Any]) -> LineForm:
-    """The form of one entry of laws.yaml. Of its boxes, only the signs."""
+def form_of(task: Task, name: str, said: dict[str, Any], boxes: str) -> LineForm:
+    """The form of one entry of laws.yaml. boxes: `stated`, or of them only the `signs`."""
     known = {
-        parameter: Known(low=0.0 if low >= 0 else -math.inf, high=0.0 if high <= 0 else math.inf)
+        parameter: Known(low=low, high=high)
+        if boxes == "stated"
+        else Known(low=0.0 if low >= 0 else -math.inf, high=0.0 if high <= 0 else math.inf)
         for parameter, (low, high) in zip(said["params"], said["bounds"], strict=True)
     }
     line = said["loss"]
@@ -208,7 +209,9 @@ def judged(
     }
 
 
-def bench(folder: Path, task: Task, laws: dict[str, Any], *, speed: int) -> list[dict[str, Any]]:
+def bench(
+    folder: Path, task: Task, laws: dict[str, Any], *, speed: int, boxes: str
+) -> list[dict[str, Any]]:
     """Records of one task. speed: how many starts L-BFGS-B runs; 0 for none."""
     train, test = read(folder, task, "train"), read(folder, task, "test")
     signed = any(part.runs.signed for part in train.values())
@@ -216,7 +219,7 @@ def bench(folder: Path, task: Task, laws: dict[str, Any], *, speed: int) -> list
         train = read(folder, task, "train", signed=True)
     test = read(folder, task, "test", signed=True)
     objective: Objective = "huber" if signed else "huber_log"
-    forms = [form_of(task, name, said) for name, said in laws.items()]
+    forms = [form_of(task, name, said, boxes) for name, said in laws.items()]
     errors = judged(forms, train, objective)
     knee = best_knee(errors)
     print(f"{task.name}: knee {knee:g} sd, chosen on the pool's largest rows", file=sys.stderr)
@@ -228,7 +231,7 @@ def bench(folder: Path, task: Task, laws: dict[str, Any], *, speed: int) -> list
         record = _record(task, form.name, objective, rows, r2_of(loss, fitted.said), fitted.cpu_s)
         if speed:
             largest = max(train.values(), key=lambda part: len(part.runs))
-            record |= race(form, largest.runs, objective, knee, speed)
+            record |= race(form, laws[form.name], largest.runs, objective, knee, speed)
         records.append(record)
         if all(parameter.linear for parameter in form.parameters):
             records.append(_closed_form(task, form, train, test, loss, rows))
@@ -295,8 +298,21 @@ def _closed_form(
     return record | {"closed_form_gap": gap}
 
 
+def boxed_starts(bounds: Sequence[tuple[float, float]], rng: np.random.Generator) -> Array:
+    """Starts as the benchmark draws them: in the boxes, evenly in logarithms where positive."""
+    low, high = np.array(bounds, dtype=np.float64).T
+    share = rng.random((STARTS, len(low)))
+    with np.errstate(all="ignore"):
+        return np.where(low > 0, low * (high / low) ** share, low + (high - low) * share)
+
+
 def race(
-    form: LineForm, runs: Runs, objective: Objective, knee: float, theirs: int
+    form: LineForm,
+    said: dict[str, Any],
+    runs: Runs,
+    objective: Objective,
+    knee: float,
+    theirs: int,
 ) -> dict[str, Any]:
     """CPU time of 64 starts to their optima, ours and scipy's, and the best objectives.
 
@@ -313,17 +329,18 @@ def race(
         offsets_sd=None,
         knee=knee,
     )
-    problem = posed.problem(0.02 * posed.unit)
+    scale = 0.02 * posed.unit
+    problem = posed.problem(scale)
     probes = form.covariates(probe_inputs(runs.inputs(form.inputs)), np.zeros(0))
     rng = np.random.default_rng(0)
-    starts = screened_starts(problem, starts=STARTS, rng=rng)
+    starts = form.absorb(boxed_starts(said["bounds"], rng), np.zeros(0))
     followed(problem, starts[:2], probes, rng)  # warm caches
     begun = time.process_time()
     ours, _ = followed(problem, starts, probes, rng)
     own_s = time.process_time() - begun
     chosen = rng.permutation(len(starts))[:theirs]
     begun = time.process_time()
-    reached = [_scipy(problem, starts[k]) for k in chosen]
+    reached = [_scipy(problem, scale, starts[k]) for k in chosen]
     their_s = (time.process_time() - begun) * len(starts) / len(chosen)
     best = (
         ours if len(chosen) == len(starts) else followed(problem, starts[chosen], probes, rng)[0]
@@ -336,8 +353,9 @@ def race(
     }
 
 
-def _scipy(problem: Problem, start: Array) -> float:
-    """Where L-BFGS-B ends: the same sum, its gradient, all rows at once."""
+def _scipy(problem: Problem, scale: float, start: Array) -> float:
+    """Where L-BFGS-B ends: the same sum, its gradient, all rows at once. The sum is in units of
+    the residuals' scale, or its absolute tolerances would stop it before it moves."""
     target, weight = problem.target[0], problem.weight[0]
 
     def objective(values: Array) -> tuple[float, Array]:
@@ -351,10 +369,12 @@ def _scipy(problem: Problem, start: Array) -> float:
             slope = slopes[0] @ pull
         if not (math.isfinite(value) and np.isfinite(slope).all()):
             return 1e30, np.zeros_like(values)
-        return value, slope
+        return value / scale**2, slope / scale**2
 
     box = list(zip(problem.lower, problem.upper, strict=True))
-    return float(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=box).fun)
+    return (
+        float(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=box).fun) * scale**2
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -365,6 +385,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="no race, and no task of many rows")
     parser.add_argument(
         "--race", type=int, default=8, help=f"starts of L-BFGS-B, up to {STARTS}; 0 for no race"
+    )
+    parser.add_argument(
+        "--boxes", choices=("signs", "stated"), default="stated", help="what of a box is used"
     )
     parser.add_argument("--json", type=Path, help="write the records here")
     asked = parser.parse_args(argv)
@@ -380,9 +403,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         if asked.quick and len(laws[task.name]) and task.name == "lr_bsz":
             laws[task.name] = dict(list(laws[task.name].items())[-2:])
-        records += bench(
-            asked.folder, task, laws[task.name], speed=0 if asked.quick else asked.race
-        )
+        speed = 0 if asked.quick else asked.race
+        records += bench(asked.folder, task, laws[task.name], speed=speed, boxes=asked.boxes)
     speeds = [r["speedup_vs_lbfgsb"] for r in records if r["speedup_vs_lbfgsb"] is not None]
     if speeds:
         middle = statistics.median(speeds)

@@ -92,9 +92,11 @@ def _bounds(problem: Problem, values: Array) -> list[LawWarning]:
     for k, parameter in enumerate(problem.form.parameters):
         low, high = float(problem.lower[k]), float(problem.upper[k])
         close = 1e-6 * (high - low if np.isfinite(high) else 1.0)
-        if values[k] - low <= close:
+        if parameter.logarithmic:
+            low, high = float(np.exp(low)), float(np.exp(high))
+        if values[k] - float(problem.lower[k]) <= close:
             where = f"lower bound, {low:g}"
-        elif high - values[k] <= close:
+        elif float(problem.upper[k]) - values[k] <= close:
             shown = "the smallest loss seen" if parameter.upper is None else f"{high:g}"
             where = f"upper bound, {shown}"
         else:
@@ -184,7 +186,8 @@ def _starts(
         LawWarning(
             kind="starts_disagree",
             text=f"{len(rivals)} other {'optima fit' if len(rivals) > 1 else 'optimum fits'}"
-            f" the rows as well within noise and differ by up to {max(rivals):.1%} ten times beyond them",
+            f" the rows as well within noise and differ by up to {max(rivals):.1%} ten times"
+            " beyond them",
         )
     ]
 

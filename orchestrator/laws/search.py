@@ -18,7 +18,7 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.levenberg import Problem, Solution, minimise
 from orchestrator.laws.posing import Posed
 from orchestrator.laws.runs import Array
-from orchestrator.laws.screening import judged_rows, screened_starts
+from orchestrator.laws.screening import judged_rows, screened_starts, solve_linear
 
 FIRST_SCALE = 0.02  # of log loss; replaced by the residuals' own
 ROUGH_STARTS = 12
@@ -27,6 +27,7 @@ _SAME = 1e-3  # of log loss at the probes: optima nearer than this are one
 _ROUNDS = 3
 _POOL = 4  # starts that take a few steps, for each that goes on
 _FEW_STEPS = 12
+_MOST_STEPS = 200
 _MOST_OPTIMA = 24  # that are followed to their end on all rows
 _FAR = 4.0  # times the best objective: an optimum so far above it is none to tell of
 
@@ -108,14 +109,17 @@ def followed(
 ) -> tuple[Solution, NDArray[np.int64]]:
     """From given starts to their optima at a given knee: where they ended on all rows, and how
     many starts went on as each. Those that end far above the best are not followed so far."""
-    values, met = _met(problem.some_rows(judged_rows(problem, rng)), values, probes)
+    few = problem.some_rows(judged_rows(problem, rng))
+    values = values.copy()
+    solve_linear(few, values)
+    values, met = _met(few, values, probes)
     values, met = _worth_while(problem, values, met)
-    return minimise(problem, values), met
+    return minimise(problem, values, most_iterations=_MOST_STEPS), met
 
 
 def _met(few: Problem, values: Array, probes: Array) -> tuple[Array, NDArray[np.int64]]:
     """Where the starts end on a part of the rows, those that meet as one."""
-    solution = minimise(few, values, tolerance=1e-6, most_iterations=100)
+    solution = minimise(few, values, tolerance=1e-6, most_iterations=60)
     groups = distinct(few, solution, probes, converged=False)
     leaders = [leader for leader, _ in groups]
     met = np.array([len(members) for _, members in groups], dtype=np.int64)

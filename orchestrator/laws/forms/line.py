@@ -279,7 +279,7 @@ def _parameter(
 ) -> Parameter:
     low, high = known.low, None if isinstance(known.high, str) else known.high
     if logarithmic and high is not None:
-        low, high = math.log(max(low, _SMALLEST * high)), math.log(high)
+        low, high = math.log(low if low > 0 else _SMALLEST * high), math.log(high)
         start = (low, high)
     else:
         ends = (low, math.inf if high is None else high)

@@ -6,15 +6,16 @@ arXiv 2406.19146, who discard minima at the edge of the sizes, as is done here);
 counts where its compute is within 10 % of the budget. Of each size the lowest loss counts.
 
 A parabola leans even without noise, the more the wider its sizes and the further they lie to one
-side (Czech et al. 2026, arXiv 2603.22339), so only sizes near the lowest one enter it. Every
-budget says what it found or why it found nothing.
+side (Czech et al. 2026, arXiv 2603.22339), so sizes within 4 times of the lowest one enter it, and
+those within 16 times only where the first show no minimum above their scatter. Every budget says
+what it found or why it found nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from orchestrator.laws.allocation import BURN_IN, Allocation, Along, Points, all
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import Array, CurveRows
 
-_NEAR = 4.0  # times larger or smaller than the lowest size: what a parabola is fitted to
+_WIDTHS = (4.0, 16.0)  # times larger or smaller than the lowest size: what enters a parabola
 _LEAST_SIZES = 4  # of a parabola: one more than it has parameters
 _LEAST_BUDGETS = 3
 _GAP = 2.0  # between neighbouring points of a curve, in compute
@@ -35,8 +36,8 @@ _COARSE = 64  # computes at which the sizes taking part are counted
 class Budget:
     """What one budget of C FLOPs says.
 
-    sizes, losses: the lowest loss of every size that takes part. curvature: of the parabola, in
-    nats per squared unit of log N. N, D, loss: at its lowest point; None where why_not says why.
+    sizes, losses: the lowest loss of every size that takes part. N, D, loss: at the parabola's
+    lowest point, curvature: there, in nats per squared unit of log N; None where why_not says why.
     """
 
     C: float
@@ -143,7 +144,8 @@ def _computes(
     enough = [k for k in range(_COARSE) if len(_by_size(read, k)[0]) >= _LEAST_SIZES]
     if len(enough) < 2:
         raise FitError(
-            f"no IsoFLOP line: nowhere do {_LEAST_SIZES} sizes have points at the same compute"
+            f"no IsoFLOP line: nowhere do {_LEAST_SIZES} sizes have points around one compute,"
+            f" at most {_GAP:g} times apart; evaluate more often, or name the budgets of the runs"
         )
     computes = np.geomspace(float(grid[enough[0]]), float(grid[enough[-1]]), count)
     return tuple(float(C) for C in computes)
@@ -175,8 +177,8 @@ def _budget(read: Along, place: int) -> Budget:
         C=C, sizes=tuple(float(N) for N in sizes), losses=tuple(float(L) for L in losses)
     )
 
-    def no(why: str, curvature: float | None = None) -> Budget:
-        return Budget(C=C, sizes=seen.sizes, losses=seen.losses, curvature=curvature, why_not=why)
+    def no(why: str) -> Budget:
+        return replace(seen, why_not=why)
 
     if len(sizes) < _LEAST_SIZES:
         return no(f"{len(sizes)} sizes have a loss there, and {_LEAST_SIZES} are needed")
@@ -184,29 +186,52 @@ def _budget(read: Along, place: int) -> Budget:
     if lowest in (0, len(sizes) - 1):
         end = "smallest" if lowest == 0 else "largest"
         return no(f"the {end} size that ran as far is the lowest ({sizes[lowest]:.3g} parameters)")
-    near = _nearest(sizes, lowest)
+    turned: _Turn | str = ""
+    near = np.arange(len(sizes))
+    for width in _WIDTHS:
+        near = _nearest(sizes, lowest, width)
+        turned = _turn(np.log(sizes[near] / sizes[lowest]), losses[near])
+        if isinstance(turned, _Turn):
+            break
+    if isinstance(turned, str):
+        return no(turned)
     x = np.log(sizes[near] / sizes[lowest])
-    constant, slope, square = _polynomial(x, losses[near], 2)
-    if square <= 0.0:
-        return no("the parabola is not convex", 2.0 * square)
-    turn = -0.5 * slope / square
-    if not x.min() < turn < x.max():
-        return no("the parabola turns outside its sizes", 2.0 * square)
-    said = constant + slope * x + square * x * x
-    bottom = constant + 0.5 * slope * turn
-    noise = math.sqrt(float(np.sum((losses[near] - said) ** 2)) / max(len(x) - 3, 1))
-    if min(said[0], said[-1]) - bottom <= noise:
-        return no("the parabola is as flat as its residuals", 2.0 * square)
     fixed, tilt = _polynomial(x, read.tokens[chosen[near], place], 1)
     return Budget(
         C=C,
         sizes=seen.sizes,
         losses=seen.losses,
-        curvature=2.0 * square,
-        N=float(sizes[lowest]) * math.exp(turn),
-        D=math.exp(fixed + tilt * turn),
-        loss=bottom,
+        curvature=turned.curvature,
+        N=float(sizes[lowest]) * math.exp(turned.place),
+        D=math.exp(fixed + tilt * turned.place),
+        loss=turned.bottom,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """A parabola's lowest point: its place in x, its value, and the second derivative."""
+
+    place: float
+    bottom: float
+    curvature: float
+
+
+def _turn(x: Array, y: Array) -> _Turn | str:
+    """The lowest point of the parabola through (x, y); in words why there is none."""
+    constant, slope, square = _polynomial(x, y, 2)
+    if square <= 0.0:
+        return "the parabola is not convex"
+    place = -0.5 * slope / square
+    if not x.min() < place < x.max():
+        return "the parabola turns outside its sizes"
+    bottom = constant + 0.5 * slope * place
+    ends = [constant + slope * end + square * end * end for end in (x.min(), x.max())]
+    left = y - (constant + slope * x + square * x * x)
+    noise = math.sqrt(float(np.sum(left * left)) / max(len(x) - 3, 1))
+    if min(ends) - bottom <= noise:
+        return "the parabola is as flat as its residuals"
+    return _Turn(place=place, bottom=bottom, curvature=2.0 * square)
 
 
 def _polynomial(x: Array, y: Array, degree: int) -> tuple[float, ...]:
@@ -215,11 +240,11 @@ def _polynomial(x: Array, y: Array, degree: int) -> tuple[float, ...]:
     return tuple(np.linalg.lstsq(powers, y, rcond=None)[0].astype(np.float64).tolist())
 
 
-def _nearest(sizes: Array, lowest: int) -> NDArray[np.intp]:
+def _nearest(sizes: Array, lowest: int, width: float) -> NDArray[np.intp]:
     """Places of the sizes near the lowest one, or of the nearest four."""
     away = np.abs(np.log(sizes / sizes[lowest]))
     order = np.argsort(away, kind="stable")
-    near = int((away <= math.log(_NEAR) + 1e-9).sum())
+    near = int((away <= math.log(width) + 1e-9).sum())
     return np.sort(order[: max(near, _LEAST_SIZES)])
 
 

@@ -80,8 +80,19 @@ def test_a_parabola_that_is_not_convex_is_no_estimate():
     N = best_size(1e19) * np.geomspace(0.25, 4, 5)
     losses = (2.31, 2.60, 2.30, 2.60, 2.31)
     found = minima([run(n, 1e19, x) for n, x in zip(N, losses, strict=True)], [1e19])[0]
-    assert found.N is None and found.curvature < 0
+    assert found.N is None and found.curvature is None
     assert found.why_not == "the parabola is not convex"
+
+
+def test_scatter_takes_in_sizes_further_away():
+    """Where sizes near the lowest one scatter as much as they differ, the wider ones tell."""
+    sizes = best_size(1e19) * np.geomspace(1 / 16, 16, 25)
+    losses = true_loss(sizes, 1e19 / 6 / sizes) * (1 + 0.04 * (-1.0) ** np.arange(25))
+    runs = [run(N, 1e19, loss) for N, loss in zip(sizes, losses, strict=True)]
+    near = [r for r in runs if 0.25 < r.N / best_size(1e19) < 4]
+    wide = minima(runs, [1e19])[0]
+    assert minima(near, [1e19])[0].N is None
+    assert best_size(1e19) / 1.5 < wide.N < best_size(1e19) * 1.5
 
 
 def test_a_parabola_lost_in_noise_is_no_estimate():

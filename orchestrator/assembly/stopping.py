@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from orchestrator.assembly.folders import SweepFolder
 from orchestrator.journal import holder
@@ -76,7 +76,7 @@ class StopRequests:
         cannot be read is none of ours."""
         path = self.folder.stop_request
         try:
-            request = cast("Any", json.loads(path.read_text(encoding="utf-8")))
+            request: Any = json.loads(path.read_text(encoding="utf-8"))
             if request["to"] != self.driver:
                 return None
             # Both times are the disk's: the lock was written before anybody could ask its holder.

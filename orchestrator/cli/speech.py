@@ -25,12 +25,26 @@ from orchestrator.report.words import plain
 DONE, FAULT, BAD, LATER = 0, 1, 2, 75
 
 
+class _People(Console):
+    """Falls silent where rich would end the process: whoever read the words has left."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:  # the terminal is gone
+            self.quiet = True
+            self._buffer.clear()
+
+
 def people() -> Console:
     """stderr. Not a terminal: no colours, and lines wide enough for a table."""
     width = None
     if not sys.stderr.isatty() and "COLUMNS" not in os.environ:
         width = 120
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, width=width)
+    return _People(stderr=True, highlight=False, markup=False, emoji=False, width=width)
 
 
 def say(line: str = "", *, style: str = "") -> None:

@@ -1,12 +1,14 @@
 """The terminal: a live view of the sweep, or one plain line for each thing worth telling.
 
 On a terminal a block of a few lines is redrawn in place; elsewhere (a log file, a batch system)
-lines are written for decisions, trouble, and progress every so often. Touches the stream it is
-given.
+lines are written for decisions, trouble, and progress every so often; while a pause waits, so is
+who is awaited. A stream that nobody reads any more is written to no further: the sweep goes on.
+Touches the stream it is given.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -33,17 +35,39 @@ from orchestrator.trial import Trial
 from orchestrator.values import Anneal, Stop
 
 PROGRESS_S = 10.0
+AWAITED_S = 15.0
+NAMES_OF_AWAITED = 6
 REDRAWS_PER_S = 4
 LINES_OF_TRIALS = 12
 STATUSES = ("running", "waiting", "idle", "stopped", "finished", "diverged", "failed")
 
 
-class ConsoleSink:
-    """Shows a sweep to whoever watches the terminal. `verbose` tells each decision by itself."""
+class _Console(Console):
+    """Falls silent where rich would end the process: the reader of a pipe has left."""
 
-    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
-        self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:  # the terminal is gone, or the disk of a log file is full
+            self.quiet = True
+            self._buffer.clear()
+
+
+class ConsoleSink:
+    """Shows a sweep to whoever watches the terminal. `verbose` tells each decision by itself;
+    `awaited_s` is how often a pause says whom it waits for."""
+
+    def __init__(
+        self, stream: TextIO, *, verbose: bool = False, awaited_s: float = AWAITED_S
+    ) -> None:
+        self._console = _Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
         self._verbose = verbose
+        self._awaited_s = awaited_s
+        self._closed = threading.Event()
+        self._waiting: threading.Thread | None = None
         self._began = self._last = time.monotonic()
         self._spent_before: int | None = None
         self._state: SweepState | None = None
@@ -65,15 +89,31 @@ class ConsoleSink:
             for line in told(record.event, state, verbose=self._verbose):
                 self._console.print(Text(plain(line)))
         self._state = state
+        if self._waiting is None and state.stop_asked is not None and state.running:
+            # Records may be minutes apart while a pause waits, so a thread of its own speaks.
+            self._waiting = threading.Thread(target=self._say_awaited, daemon=True)
+            self._waiting.start()
         now = time.monotonic()
         if self._live is None and now - self._last >= PROGRESS_S:
             self._last = now
             self._console.print(Text(plain(self._progress(state))))
 
     def close(self) -> None:
+        self._closed.set()
+        if self._waiting is not None:
+            self._waiting.join()
+            self._waiting = None
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _say_awaited(self) -> None:
+        began = time.monotonic()
+        while not self._closed.wait(self._awaited_s):
+            state = self._state
+            if state is None or not state.running:
+                return
+            self._console.print(Text(plain(awaited(state, time.monotonic() - began))))
 
     def _progress(self, state: SweepState) -> str:
         """`41 % of 6.1e+12 FLOPs, 2 running, best loss 2.684, about 3 min left`."""
@@ -155,6 +195,16 @@ def _decided(event: Decided, verbose: bool) -> list[str]:
     if anneals:
         lines.append(f"annealing {len(anneals)} trials: {anneals[0].reason}")
     return lines
+
+
+def awaited(state: SweepState, waited_s: float) -> str:
+    """Whom a pause still waits for, and how not to."""
+    names = [trial.id for trial in state.trials.values() if trial.running]
+    more = f" and {len(names) - NAMES_OF_AWAITED} more" if len(names) > NAMES_OF_AWAITED else ""
+    return (
+        f"pausing for {lasting(waited_s)}: waiting for {', '.join(names[:NAMES_OF_AWAITED])}{more}"
+        " to checkpoint at the next point (Ctrl-C once more leaves at once)"
+    )
 
 
 def share(state: SweepState) -> float:

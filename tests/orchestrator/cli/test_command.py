@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.assembly.folders import SweepFolder
+from orchestrator.assembly.reading import read_sweep
+from orchestrator.backends.base import Report
+from orchestrator.backends.replay import ReplayBackend
 from orchestrator.cli.app import run
+from orchestrator.events import Diverged
 from orchestrator.journal import FileJournal
 from tests.orchestrator.assembly import specs
 from tests.orchestrator.report.ladders import SIZES
@@ -148,6 +153,78 @@ def test_a_pause_says_how_to_go_on(here: Path, capsys: Streams) -> None:
     assert "nobody drives ladder; it is paused" in capsys.readouterr().err
     # The cap may be raised: it is no part of what was asked.
     assert run(["launch", str(path), "-q"]) == 0
+
+
+def test_a_spent_cap_is_told_with_a_command_that_works(here: Path, capsys: Streams) -> None:
+    path = specs.recorded(here)
+    assert run(["launch", str(path), "-q", "budget.gpu_hours=1e-9"]) == 75
+    said = capsys.readouterr().err
+    command = next(line for line in said.splitlines() if line.startswith("go on with"))
+    words = command.removeprefix("go on with").split()
+    assert words[:3] == ["frontrunner", "resume", "ladder"]
+    raised = float(words[3].removeprefix("budget.gpu_hours="))
+    before = spent(here)
+    assert run([*words[1:], "-q"]) in (0, 75)
+    assert spent(here) > before
+    assert run(["resume", "ladder", f"budget.gpu_hours={1e6 * raised}", "-q"]) == 0
+
+
+def spent(here: Path) -> int:
+    return read_sweep(SweepFolder(here / "sweeps" / "ladder")).state.ledger.spent
+
+
+def test_what_was_asked_does_not_change_on_a_resume(here: Path, capsys: Streams) -> None:
+    assert run(["launch", str(specs.recorded(here)), "-q", "budget.gpu_hours=1e-9"]) == 75
+    assert run(["resume", "ladder", "--set", "policy.eta=4"]) == 2
+    assert "policy.eta is settled" in capsys.readouterr().err
+
+
+def test_a_sweep_that_is_done_answers_as_its_launch_did(here: Path, capsys: Streams) -> None:
+    path = specs.recorded(here)
+    assert run(["launch", str(path), "-q", "--json"]) == 0
+    first = data(capsys)
+    for again in (["launch", str(path)], ["resume", "ladder"]):
+        assert run([*again, "-q", "--json"]) == 0
+        assert data(capsys) == first
+
+
+def test_a_sweep_with_nothing_usable_is_no_success(
+    here: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poll(self: ReplayBackend, timeout_s: float) -> list[Report]:
+        running, self._running = self._running, {}
+        return [
+            Diverged(trial=trial, attempt=attempt, tokens=1000, reason="the loss was nan")
+            for trial, attempt in running
+        ]
+
+    monkeypatch.setattr(ReplayBackend, "poll", poll)
+    path = specs.recorded(here)
+    for _ in range(2):  # the second finds it done, and says so too
+        assert run(["launch", str(path), "-q"]) == 2
+        said = capsys.readouterr().err
+        assert "nothing usable is left: 12 of 12 trials diverged or failed" in said
+        assert "the loss was nan" in said
+
+
+def test_words_to_a_stream_that_was_closed_are_dropped(here: Path) -> None:
+    """`launch -v 2>&1 | head -1`: whoever read the words has left; the sweep goes on."""
+    path = specs.recorded(here)
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-m", "orchestrator", "launch", str(path), "-v"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        ended = subprocess.run(
+            command,
+            stderr=gone,
+            stdout=subprocess.PIPE,
+            cwd=here,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            check=False,
+        )
+    assert ended.returncode == 0
+    assert (here / "sweeps" / "ladder" / "report.html").is_file()
 
 
 def test_resume_says_what_it_found(here: Path, capsys: Streams) -> None:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
+import time
+from collections.abc import Callable
 
-from orchestrator.events import AttemptLost, Diverged
+import pytest
+
+from orchestrator.events import (
+    AttemptLost,
+    Decided,
+    Diverged,
+    Record,
+    SegmentEnded,
+    Started,
+    StopAsked,
+)
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.sinks.console import ConsoleSink, counts, lasting, plain, told
 from orchestrator.state import apply
+from orchestrator.values import Extend
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
 POOL, CURVES = small_pool()
@@ -64,3 +79,68 @@ def test_words() -> None:
     assert plain("a\x1b[31mb\r\n") == "a[31mb"
     assert [lasting(s) for s in (5, 600, 9000)] == ["5 s", "10 min", "2.5 h"]
     assert counts(fresh(POOL, BUDGET)) == "8 unstarted"
+
+
+class Broken(io.StringIO):
+    """A stream that is gone after its first lines."""
+
+    def __init__(self, error: OSError, *, tty: bool, lines: int = 2) -> None:
+        super().__init__()
+        self._error, self._tty, self._lines = error, tty, lines
+
+    def isatty(self) -> bool:
+        return self._tty
+
+    def write(self, text: str) -> int:
+        self._lines -= 1
+        if self._lines < 0:
+            raise self._error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("tty", [False, True])
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(32, "Broken pipe"), OSError(5, "Input/output error")]
+)
+def test_a_reader_who_left_stops_nothing(error: OSError, tty: bool) -> None:
+    stdout = os.fstat(sys.__stdout__.fileno()) if sys.__stdout__ else None
+    text = shown(Broken(error, tty=tty), verbose=True)
+    assert len(text) < 2000
+    # rich would have pointed our own stdout at nothing.
+    assert sys.__stdout__ is None or os.fstat(sys.__stdout__.fileno()) == stdout
+
+
+def test_a_pause_says_whom_it_waits_for_until_they_have_ended() -> None:
+    events = [
+        Decided(
+            policy="p",
+            decisions=tuple(Extend(trial=c.id, tokens=c.end, reason="r") for c in POOL),
+        ),
+        *(Started(trial=c.id, attempt=1, until=c.end) for c in POOL),
+        StopAsked(by="driver", reason="enough"),
+    ]
+    state = fresh(POOL, 2 * POOL.exhaustive_flops)
+    stream = io.StringIO()
+    sink = ConsoleSink(stream, awaited_s=0.01)
+    for seq, event in enumerate(events):
+        state = apply(state, event)
+        sink.show([Record(seq=seq, time=0.0, event=event)], state)
+    until(lambda: stream.getvalue().count("pausing for") >= 2)
+    first = POOL.candidates[0].id
+    assert f"waiting for {first}, " in stream.getvalue()
+    assert "and 2 more to checkpoint at the next point" in stream.getvalue()
+    ended = SegmentEnded(trial=first, attempt=1, tokens=0, checkpoint=None, stopped=True)
+    state = apply(state, ended)
+    sink.show([Record(seq=len(events), time=0.0, event=ended)], state)
+    until(lambda: f"waiting for {POOL.candidates[1].id}, " in stream.getvalue())
+    sink.close()
+    said = stream.getvalue()
+    time.sleep(0.05)
+    assert stream.getvalue() == said
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

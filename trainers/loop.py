@@ -48,8 +48,9 @@ class Report:
 
     `loss` is held-out nats per token; `train_loss` the mean since the report before;
     `learning_rate` and `grad_norm` are of the last step; `train_loss` and `grad_norm` are NaN
-    where a call had no step left to do. `elapsed_s` counts from the first step of this call;
-    `flops` follow the exact convention of `trainers.flops`.
+    where a call had no step left to do. `elapsed_s` counts this call's own seconds from its first
+    step, without what the caller did between reports; `flops` follow the exact convention of
+    `trainers.flops`.
     """
 
     tokens: int
@@ -169,6 +170,7 @@ class _Run:
             path = None
             if last or (not diverged and now - saved >= self.config.checkpoint.every_s):
                 path, saved = self._save(last), now
+            told = time.monotonic()
             yield Report(
                 tokens=place,
                 flops=float(self.flops_per_token * place),
@@ -178,10 +180,11 @@ class _Run:
                 phase=self.schedule.phase_at(place),
                 learning_rate=self.schedule.rate_at(max(0, place - self.config.batch_tokens)),
                 grad_norm=norm,
-                elapsed_s=time.monotonic() - began,
+                elapsed_s=told - began,
                 checkpoint=path,
                 diverged=diverged,
             )
+            began += time.monotonic() - told
             if last or diverged:
                 return
 

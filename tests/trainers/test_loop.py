@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -283,3 +284,16 @@ def test_cuda_resume_and_precision(make_config: Make, tmp_path: Path) -> None:
     first = run(make_config(device="cuda"), tmp_path / "a", until=17 * STEP)
     second = run(make_config(device="cuda"), tmp_path / "b", resume=first[-1].checkpoint)
     assert second[-1].loss == pytest.approx(bf16[-1].loss, abs=0.01)
+
+
+def test_the_clock_stands_still_between_reports(make_config: Make, tmp_path: Path) -> None:
+    """Several runs may take turns in one process: what the others took is not this one's."""
+    began = time.monotonic()
+    slept = 0.0
+    for report in train(make_config(), until=END, folder=tmp_path):
+        assert report.elapsed_s <= time.monotonic() - began - slept
+        last = report.elapsed_s
+        time.sleep(0.1)
+        slept += 0.1
+    assert slept >= 0.3
+    assert last > 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.backends.base import BackendError
 from orchestrator.backends.inline import InlineBackend
+from orchestrator.events import AttemptLost, PointReported, Started
 from orchestrator.pool import Pool
 from orchestrator.values import Candidate
 from trainers.config import DataConfig, TrainConfig
@@ -99,3 +101,22 @@ def test_one_source_that_is_read_in_two_ways_has_one_line(tmp_path: Path) -> Non
 def test_data_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="training cannot begin"):
         InlineBackend(pool_of(tiny(tmp_path / "absent", tmp_path / "cache")), tmp_path / "sweep")
+
+
+def test_segments_that_take_turns_share_the_time(tmp_path: Path) -> None:
+    """Device hours are a cap: two slots of one process are not two devices."""
+    config = tiny(written(tmp_path / "text", "and"), tmp_path / "cache")
+    backend = InlineBackend(pool_of(config, config), tmp_path / "sweep", slots=2)
+    began = time.monotonic()
+    for trial in ("tiny-0", "tiny-1"):
+        backend.start(Started(trial=trial, attempt=1, until=END))
+    elapsed: dict[str, float] = {}
+    while reports := backend.poll(0.0):
+        for report in reports:
+            assert not isinstance(report, AttemptLost), report.reason
+            if isinstance(report, PointReported) and report.point.elapsed_s is not None:
+                elapsed[report.trial] = report.point.elapsed_s
+    wall_s = time.monotonic() - began
+    assert elapsed.keys() == {"tiny-0", "tiny-1"}
+    assert sum(elapsed.values()) <= wall_s
+    backend.close()

@@ -38,9 +38,10 @@ class RungRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A sweep on paper, in FLOPs. `path` is the least that one worker after another must do, so
-    no number of workers beats it; `path_here` is that with the workers of the spec (None:
-    unknown)."""
+    """A sweep on paper, in FLOPs. `path` is the least that one worker after another must do, the
+    decay of a survivor included, so no number of workers beats it; `path_here` is that with the
+    workers of the spec (None: unknown), and never less than an even share of all that is planned:
+    what spends the budget out comes after the rungs. Waiting and start-up come on top."""
 
     name: str
     candidates: int
@@ -81,9 +82,12 @@ def plan_of(
     annealing = int(budget * spec.anneal.share) if spec.anneal else 0
     trunks = budget - annealing
     rungs, planned = _rungs(spec, pool, trunks)
-    path = sum(row.flops - before for row, before in _climbs(rungs))
-    here = _path_with(workers, rungs) if workers else None
+    decay = _decay(spec, rungs, annealing)
+    path = sum(row.flops - before for row, before in _climbs(rungs)) + decay
     whole = planned + annealing
+    here = None
+    if workers:
+        here = max(_path_with(workers, rungs) + decay, math.ceil(whole / workers))
     hours = whole / flops_per_s / 3600 if flops_per_s else None
     price = spec.budget.dollars_per_gpu_hour
     dollars = hours * price if hours is not None and price is not None else None
@@ -165,6 +169,13 @@ def _path_with(workers: int, rungs: tuple[RungRow, ...]) -> int:
     return sum(
         math.ceil(row.live / workers) * (row.flops - before) for row, before in _climbs(rungs)
     )
+
+
+def _decay(spec: SweepSpec, rungs: tuple[RungRow, ...], annealing: int) -> int:
+    """FLOPs of one decay off a trial of the last rung."""
+    if spec.anneal is None or not rungs:
+        return 0
+    return min(int(rungs[-1].flops * spec.anneal.decay), annealing)
 
 
 def _with_warnings(plan: Plan, spec: SweepSpec, pool: Pool) -> Plan:

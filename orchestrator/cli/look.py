@@ -107,12 +107,13 @@ def _plan_lines(plan: Plan, kept: str) -> list[str]:
         f"  exhaustive   {words.flops(plan.exhaustive)} FLOPs",
         f"  this plan    {words.flops(plan.planned)} FLOPs at most, {words.share(plan.share)} of "
         f"that; budget {words.flops(plan.budget)}",
-        f"  longest path {words.flops(plan.path)} FLOPs, one trial after another"
+        f"  longest path at least {words.flops(plan.path)} FLOPs, one trial after another"
         + _time(plan.seconds(plan.path)),
     ]
     if plan.path_here is not None:
         lines.append(
-            f"               {words.flops(plan.path_here)} FLOPs with {plan.workers} workers"
+            f"               at least {words.flops(plan.path_here)} FLOPs with "
+            + words.several(plan.workers or 1, "worker")
             + _time(plan.seconds(plan.path_here))
         )
     if plan.gpu_hours is not None:

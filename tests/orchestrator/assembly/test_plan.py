@@ -51,6 +51,20 @@ def test_annealing_is_paid_from_the_same_budget(tmp_path: Path) -> None:
     assert sum(row.cost for row in plan.rungs) + plan.annealing <= plan.budget
 
 
+def test_the_time_counts_a_decay_and_what_spends_the_budget_out(tmp_path: Path) -> None:
+    spec, pool = read_spec(str(specs.live(tmp_path)), [])
+    without, _ = read_spec(str(specs.live(tmp_path)), ["anneal=null", "budget.flops=54%"])
+    plan, bare = plan_of(spec, pool, workers=2), plan_of(without, pool, workers=2)
+    last = plan.rungs[-1].flops
+    assert plan.path - bare.path == pytest.approx(0.2 * last, rel=1e-3)
+    assert plan.path_here is not None and bare.path_here is not None
+    assert plan.path_here >= plan.planned / 2
+    assert bare.path_here >= bare.planned / 2
+    single, _ = read_spec(str(specs.live(tmp_path)), ["resources.workers=1"])
+    alone = plan_of(single, pool)
+    assert alone.path_here is not None and alone.path_here >= alone.planned
+
+
 @pytest.mark.parametrize(
     ("policy", "said"),
     [

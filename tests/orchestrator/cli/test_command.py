@@ -15,7 +15,7 @@ from orchestrator.assembly.reading import read_sweep
 from orchestrator.backends.base import Report
 from orchestrator.backends.replay import ReplayBackend
 from orchestrator.cli.app import run
-from orchestrator.events import Diverged
+from orchestrator.events import Diverged, Started
 from orchestrator.journal import FileJournal
 from tests.orchestrator.assembly import specs
 from tests.orchestrator.report.ladders import SIZES
@@ -191,13 +191,19 @@ def test_a_sweep_that_is_done_answers_as_its_launch_did(here: Path, capsys: Stre
 def test_a_sweep_with_nothing_usable_is_no_success(
     here: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    started: list[Started] = []
+
+    def start(self: ReplayBackend, segment: Started) -> None:
+        started.append(segment)
+
     def poll(self: ReplayBackend, timeout_s: float) -> list[Report]:
-        running, self._running = self._running, {}
+        begun, started[:] = started[:], []
         return [
-            Diverged(trial=trial, attempt=attempt, tokens=1000, reason="the loss was nan")
-            for trial, attempt in running
+            Diverged(trial=s.trial, attempt=s.attempt, tokens=1000, reason="the loss was nan")
+            for s in begun
         ]
 
+    monkeypatch.setattr(ReplayBackend, "start", start)
     monkeypatch.setattr(ReplayBackend, "poll", poll)
     path = specs.recorded(here)
     for _ in range(2):  # the second finds it done, and says so too

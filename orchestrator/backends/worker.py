@@ -286,6 +286,11 @@ def _trouble(report: TrainReport) -> str | None:
     """Why the run has diverged, or None."""
     if not math.isfinite(report.loss):
         return f"the loss was {report.loss} after {report.tokens} tokens"
+    if report.diverged and report.train_loss is not None and _finite(report.train_loss) is None:
+        return (
+            f"the training loss was {report.train_loss} on the way to {report.tokens} tokens, "
+            f"where the held-out loss was still {report.loss:.4g}"
+        )
     if report.diverged:
         return f"the loss rose to {report.loss:.4g} after {report.tokens} tokens and stayed up"
     return None

@@ -22,6 +22,7 @@ STEP = 64
 PACE_S = 0.05
 # What the candidates of `pool` do; each is the learning rate that asks for it.
 GOOD, SLOW, RAISES, NAN, RISES, DIES_ONCE, STUCK = 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007
+BURSTS = 0.008
 BEHAVIOURS = {
     "good": GOOD,
     "good2": GOOD,
@@ -32,6 +33,7 @@ BEHAVIOURS = {
     "rises": RISES,
     "dies-once": DIES_ONCE,
     "stuck": STUCK,
+    "bursts": BURSTS,
 }
 
 
@@ -75,9 +77,11 @@ def fake_train(
             time.sleep(1.0)  # so that what was reported has arrived
             os.kill(os.getpid(), signal.SIGKILL)
         loss = 2.0 + 100.0 / tokens - (0.1 if anneal else 0.0)
-        diverged = number == 3 and behaviour in (NAN, RISES)
+        diverged = number == 3 and behaviour in (NAN, RISES, BURSTS)
+        train_loss = math.nan if number == 1 else loss
         if diverged:
-            loss = math.nan if behaviour == NAN else 9.0
+            loss = {NAN: math.nan, RISES: 9.0}.get(behaviour, loss)
+            train_loss = math.inf if behaviour == BURSTS else loss
         last = tokens + STEP > until or (not diverged and stop())
         saved = None
         if not diverged and (last or number % 2 == 0):
@@ -86,6 +90,7 @@ def fake_train(
             tokens=tokens,
             flops=tokens * 600.0,
             loss=loss,
+            train_loss=train_loss,
             phase="annealed" if anneal else "stable",
             checkpoint=saved,
             diverged=diverged,

@@ -107,7 +107,12 @@ def test_a_long_message_is_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trial", "points", "words"), [("nan", 2, "was nan after 192"), ("rises", 3, "rose to 9 ")]
+    ("trial", "points", "words"),
+    [
+        ("nan", 2, "the loss was nan after 192"),
+        ("rises", 3, "the loss rose to 9 after 192 tokens and stayed up"),
+        ("bursts", 3, "the training loss was inf on the way to 192 tokens"),
+    ],
 )
 def test_divergence_is_told_after_the_points(
     tmp_path: Path, trial: str, points: int, words: str

@@ -6,9 +6,10 @@
 One kill in four hits a training worker, the others the driver, which is launched again at once,
 while its workers still write for seconds. Afterwards the journal is read by itself, with other
 arithmetic than `state`'s, and must show: the sweep closed; every record that a kill found on disk
-still there; no point twice, and a repeated step with the same loss to the last bit; the ledger
-equal to the sum of the points and the work declared lost; no resume but from a journalled
-checkpoint; one MLflow run a trial; and no process left. Exits 1 where one of these fails.
+still there; no point counted twice, and repeated only by a later attempt on its way back from an
+earlier checkpoint, with the same loss to the last bit; the ledger equal to the sum of the points
+and the work declared lost; no resume but from a journalled checkpoint; one MLflow run a trial; and
+no process left. Exits 1 where one of these fails.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ def checks(
         "no journalled record lost",
         tuple(lost_records(sweep.folder.journal.read_bytes(), snapshots)),
     )
-    yield Check("no point twice", tuple(twice(sweep)))
+    yield Check("no point counted twice", tuple(miscounted(sweep)))
+    yield Check("a point is repeated only by a later resume", tuple(unearned(sweep)))
     yield Check("a repeated step has the same loss", tuple(unlike(sweep)))
     yield Check("every journalled point is in its curve", tuple(missing(sweep)))
     yield Check("the ledger is the sum of points and lost work", tuple(unbalanced(sweep)))
@@ -68,9 +69,43 @@ def _points(sweep: Sweep) -> Iterator[tuple[PointReported, int | None]]:
             yield event, branch[event.trial, event.attempt]
 
 
-def twice(sweep: Sweep) -> Iterator[str]:
-    counted = Counter((e.trial, e.attempt, e.point.tokens) for e, _ in _points(sweep))
-    return (f"{key} {n} times" for key, n in counted.items() if n > 1)
+def unearned(sweep: Sweep) -> Iterator[str]:
+    """A point may be repeated by a later attempt, which began at a checkpoint before it."""
+    begun: dict[tuple[str, int], int] = {}
+    reported: dict[tuple[str, int | None, int], int] = {}
+    branch: dict[tuple[str, int], int | None] = {}
+    for record in sweep.story():
+        event = record.event
+        if isinstance(event, Started):
+            attempt = (event.trial, event.attempt)
+            begun[attempt] = event.resume_from.tokens if event.resume_from else 0
+            branch[attempt] = event.branch
+        elif isinstance(event, PointReported):
+            attempt = (event.trial, event.attempt)
+            key = (event.trial, branch[attempt], event.point.tokens)
+            before, start = reported.get(key), begun[attempt]
+            if before == event.attempt:
+                yield f"{key}: attempt {event.attempt} reported it twice"
+            elif before is not None and event.attempt < before:
+                yield f"{key}: attempt {event.attempt} repeats what attempt {before} reported"
+            elif event.point.tokens <= start:
+                yield f"{key}: attempt {event.attempt} began at {start} tokens"
+            reported[key] = max(event.attempt, before or 0)
+
+
+def miscounted(sweep: Sweep) -> Iterator[str]:
+    """Each point that was ever reported is counted once, in its curve and in all."""
+    reached = Counter((trial, branch) for trial, branch, _ in _places(sweep))
+    for (trial, branch), count in reached.items():
+        track = sweep.state.trials[trial].tracks[0 if branch is None else branch + 1]
+        if len(track.curve) != count:
+            yield f"{trial}: {count} points were reported, its curve has {len(track.curve)}"
+    if sweep.state.points != reached.total():
+        yield f"{reached.total()} points were reported, {sweep.state.points} are counted"
+
+
+def _places(sweep: Sweep) -> set[tuple[str, int | None, int]]:
+    return {(event.trial, branch, event.point.tokens) for event, branch in _points(sweep)}
 
 
 def unlike(sweep: Sweep) -> Iterator[str]:

@@ -99,7 +99,8 @@ def changed(place: int, event: Event) -> tuple[Event, ...]:
 
 
 ALL: Sequence[Callable[[Any], Iterator[str]]] = (
-    chaos_checks.twice,
+    chaos_checks.unearned,
+    chaos_checks.miscounted,
     chaos_checks.unlike,
     chaos_checks.missing,
     chaos_checks.unbalanced,
@@ -115,9 +116,47 @@ def test_an_honest_story_passes(check: Callable[[Any], Iterator[str]]) -> None:
     assert list(check(story)) == []
 
 
-def test_a_point_twice_is_seen() -> None:
+def test_a_point_twice_in_one_attempt_is_seen() -> None:
     events = killed_once()
-    assert list(chaos_checks.twice(Story((*events[:12], events[11], *events[12:]))))
+    (told,) = chaos_checks.unearned(Story((*events[:12], events[11], *events[12:])))
+    assert "attempt 2 reported it twice" in told
+
+
+def test_a_repetition_by_an_earlier_attempt_is_seen() -> None:
+    events = killed_once()
+    late = (*events[:10], point(1, 30), *events[10:])
+    (told,) = chaos_checks.unearned(Story(late))
+    assert "attempt 1 repeats what attempt 2 reported" in told
+
+
+def test_a_repetition_of_what_lies_before_the_resume_is_seen() -> None:
+    events = killed_once()
+    (told,) = chaos_checks.unearned(Story((*events[:9], point(2, 20), *events[9:])))
+    assert "attempt 2 began at 20 tokens" in told
+
+
+def test_what_a_superseded_attempt_says_late_repeats_nothing() -> None:
+    """A worker outlives a killed driver by seconds; what it says is stale."""
+    events = killed_once()
+    assert list(chaos_checks.unearned(Story((*events[:9], point(1, 40), *events[9:])))) == []
+
+
+@pytest.mark.parametrize("more", [1, -1])
+def test_a_point_counted_twice_or_not_at_all_is_seen(
+    more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = Story(killed_once()).state
+    monkeypatch.setattr(Story, "state", replace(state, points=state.points + more))
+    (told,) = chaos_checks.miscounted(Story(killed_once()))
+    assert told == f"5 points were reported, {5 + more} are counted"
+
+
+def test_a_point_of_two_places_in_a_curve_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A curve keeps one point for each number of tokens; another at the same is a point twice."""
+    state = Story(killed_once()[:11]).state
+    monkeypatch.setattr(Story, "state", replace(state, points=5))
+    (told,) = chaos_checks.miscounted(Story(killed_once()))
+    assert told == "a: 5 points were reported, its curve has 4"
 
 
 def test_another_loss_at_a_repeated_step_is_seen() -> None:

@@ -21,6 +21,7 @@ from orchestrator.laws.law import LawFit
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.uncertainty import LawPosterior, bootstrap, interval_of
 from orchestrator.report import answers, words
+from orchestrator.report.approaches import disagreements, side_by_side
 from orchestrator.report.conclusions import (
     BestRun,
     Bounded,
@@ -55,6 +56,7 @@ def conclude(evidence: Evidence, question: Question) -> Conclusions:
     cost = FlopsPerToken.of((trial.params, trial.flops_per_token) for trial in trials)
     results = tuple(_results(evidence, question, edge, largest, cost))
     headline = _headline(results)
+    beside = side_by_side(evidence, results, question, cost, largest)
     conclusions = Conclusions(
         question=question,
         sentence="",
@@ -69,8 +71,9 @@ def conclude(evidence: Evidence, question: Question) -> Conclusions:
         points=sum(len(trial.stable) for trial in trials),
         annealing_gain=_gain(evidence),
         left_out=evidence.left_out,
-        doubts=tuple(_doubts(evidence)),
+        doubts=(*_doubts(evidence), *disagreements(beside)),
         cost=cost,
+        approaches=beside,
     )
     return answers.answered(conclusions, evidence, cost)
 

@@ -222,9 +222,35 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approach:
+    """What one way of finding the best size says: the exponent of compute in it, and size and
+    tokens at `flops`. None where it has no estimate, `why_not` then says why."""
+
+    name: str
+    flops: float
+    exponent: Bounded | None = None
+    params: Bounded | None = None
+    tokens: Bounded | None = None
+    why_not: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "flops": self.flops,
+            "exponent_params": self.exponent.to_json() if self.exponent else None,
+            "params": self.params.to_json() if self.params else None,
+            "tokens": self.tokens.to_json() if self.tokens else None,
+            "why_not": self.why_not,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusions:
     """All of it. `sentence` answers first; `frontier` is (FLOPs, loss) of the runs on the edge;
-    `cost` counts the FLOPs of a token at any size."""
+    `cost` counts the FLOPs of a token at any size; `approaches` find the best size in several
+    ways, all of them where a law of N and D is asked for."""
 
     question: Question
     sentence: str
@@ -241,6 +267,7 @@ class Conclusions:
     left_out: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     cost: FlopsPerToken | None = None
+    approaches: tuple[Approach, ...] = ()
 
     @property
     def why_not(self) -> str | None:
@@ -279,6 +306,7 @@ class Conclusions:
             "flops_per_token": [list(pair) for pair in self.cost.pairs()] if self.cost else [],
             "trials": self.trials,
             "points": self.points,
+            "approaches": [approach.to_json() for approach in self.approaches],
             "annealing_gain": self.annealing_gain.to_json() if self.annealing_gain else None,
             "left_out": list(self.left_out),
             "doubts": list(self.doubts),

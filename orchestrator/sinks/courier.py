@@ -205,5 +205,6 @@ def to_stderr(text: str) -> None:
 
 
 def _brief(error: Exception) -> str:
-    first = next(iter(str(error).strip().splitlines()), "")
+    """Kind and first line, or what a chain of wrapped errors names as its cause."""
+    first = next(iter(str(error).strip().splitlines()), "").rpartition("Caused by ")[2]
     return _CREDENTIALS.sub("//", f"{type(error).__name__}: {first}")[:200]

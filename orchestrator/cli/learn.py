@@ -74,6 +74,8 @@ def show_laws(conclusions: Conclusions, *, brief: bool = False) -> None:
             numbers=(2,),
             folds=(4,),
         )
+    if conclusions.approaches and not brief:
+        _show_approaches(conclusions)
     for result in conclusions.laws:
         if result.why_not is not None:
             speech.say(f"  {result.key}: {result.why_not}", style="yellow")
@@ -81,6 +83,29 @@ def show_laws(conclusions: Conclusions, *, brief: bool = False) -> None:
             speech.say(f"  {result.key}: {doubt}", style="yellow")
     for doubt in conclusions.doubts:
         speech.say(f"  {doubt}", style="yellow")
+
+
+def _show_approaches(conclusions: Conclusions) -> None:
+    """The best size by each approach, at the compute of the largest run."""
+    level = words.share(conclusions.question.level)
+    speech.say()
+    speech.table(
+        ["best size by", f"N* ~ C^a ({level})", "params", "tokens"],
+        [
+            [
+                approach.name,
+                words.bounded(approach.exponent, "{:.3f}".format),
+                words.bounded(approach.params, words.amount),
+                words.bounded(approach.tokens, words.amount),
+            ]
+            for approach in conclusions.approaches
+        ],
+        folds=(1, 2, 3),
+    )
+    speech.say(f"  at {words.flops(conclusions.largest_flops)} FLOPs, those of the largest run")
+    for approach in conclusions.approaches:
+        if approach.why_not is not None:
+            speech.say(f"  {approach.name}: {approach.why_not}", style="yellow")
 
 
 def _law_rows(result: LawResult) -> list[list[str]]:

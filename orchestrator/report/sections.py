@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.report import words
 from orchestrator.report.answers import interval, settings_in_words
-from orchestrator.report.conclusions import Answer, Bounded, LawResult
+from orchestrator.report.conclusions import Answer, Bounded, Conclusions, LawResult
 from orchestrator.report.html import (
     Content,
     Markup,
@@ -236,6 +236,7 @@ def laws(material: Material) -> Markup:
     return section(
         "The laws",
         joined(blocks),
+        _approaches(conclusions),
         element(
             "p",
             "N parameters of blocks and head, D tokens, C FLOPs. Points of the constant rate and "
@@ -243,6 +244,36 @@ def laws(material: Material) -> Markup:
             class_="soft",
         ),
         id="laws",
+    )
+
+
+def _approaches(conclusions: Conclusions) -> Markup:
+    """The best size found in several ways, and why some found none."""
+    if not conclusions.approaches:
+        return Markup("")
+    rows: list[list[Content]] = [
+        [
+            approach.name,
+            words.bounded(approach.exponent, "{:.3f}".format),
+            words.bounded(approach.params, words.amount),
+            words.bounded(approach.tokens, words.amount),
+        ]
+        for approach in conclusions.approaches
+    ]
+    missing = [f"{a.name}: {a.why_not}" for a in conclusions.approaches if a.why_not is not None]
+    level = words.share(conclusions.question.level)
+    return joined(
+        [
+            element("h3", "The best size, found in several ways"),
+            table(["by", "power of compute", "parameters", "tokens"], rows, numbers=(1, 2, 3)),
+            element(
+                "p",
+                f"At {words.flops(conclusions.largest_flops)} FLOPs, those of the largest run,"
+                f" with {level} intervals. Each is a check of the others; the law is what is quoted.",
+                class_="soft",
+            ),
+            items(missing, classes="soft") if missing else "",
+        ]
     )
 
 

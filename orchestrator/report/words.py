@@ -7,7 +7,9 @@ same.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
@@ -53,6 +55,26 @@ def figure(value: float) -> str:
 def factor(value: float) -> str:
     """How many times: `3.2`, `41`, `1,200`."""
     return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+class _Bounds(Protocol):
+    """A figure with its bounds; None where there are none."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def bounded(found: _Bounds | None, said: Callable[[float], str] = figure) -> str:
+    """`0.513 (0.471 to 0.552)`; `none` where there is no figure."""
+    if found is None:
+        return "none"
+    if found.low is None or found.high is None:
+        return f"{said(found.value)} (no interval)"
+    return f"{said(found.value)} ({said(found.low)} to {said(found.high)})"
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,9 @@ _SAME = 1e-3  # of log loss at the probes: optima nearer than this are one
 _ROUNDS = 3
 _POOL = 4  # starts that take a few steps, for each that goes on
 _FEW_STEPS = 12
-_MOST_STEPS = 200
+_ROUND_STEPS = 40
+_MOST_STEPS = 80
+_LAST_STEPS = 150  # for the best alone, if it has not come to its end by then
 _MOST_OPTIMA = 24  # that are followed to their end on all rows
 _FAR = 4.0  # times the best objective: an optimum so far above it is none to tell of
 
@@ -55,12 +57,12 @@ def searched(posed: Posed, *, starts: int, rng: np.random.Generator) -> Found:
     best = values[:ROUGH_STARTS]
     for _ in range(_ROUNDS):
         rough = posed.problem(scale)
-        solution = minimise(rough, best, tolerance=1e-7)
+        solution = minimise(rough, best, tolerance=1e-6, most_iterations=_ROUND_STEPS)
         best = solution.values[np.argsort(solution.objective, kind="stable")][:4]
         scale = _spread(rough, solution)
     problem = posed.problem(scale)
     values, met = _worth_while(problem, values, met)
-    solution = minimise(problem, np.concatenate([best[:1], values]))
+    solution = _ended(problem, np.concatenate([best[:1], values]))
     met = np.concatenate([[0], met])
     groups = distinct(problem, solution, probes)
     if not groups:
@@ -114,7 +116,19 @@ def followed(
     solve_linear(few, values)
     values, met = _met(few, values, probes)
     values, met = _worth_while(problem, values, met)
-    return minimise(problem, values, most_iterations=_MOST_STEPS), met
+    return _ended(problem, values), met
+
+
+def _ended(problem: Problem, values: Array) -> Solution:
+    """The starts at their ends; in long flat valleys only the lowest is followed all the way."""
+    solution = minimise(problem, values, most_iterations=_MOST_STEPS)
+    best = int(np.argmin(solution.objective))
+    if solution.converged[best] or not np.isfinite(solution.objective[best]):
+        return solution
+    last = minimise(problem, solution.values[[best]], most_iterations=_LAST_STEPS)
+    solution.values[best], solution.offsets[best] = last.values[0], last.offsets[0]
+    solution.objective[best], solution.converged[best] = last.objective[0], last.converged[0]
+    return solution
 
 
 def _met(few: Problem, values: Array, probes: Array) -> tuple[Array, NDArray[np.int64]]:

@@ -269,7 +269,7 @@ def _approaches(conclusions: Conclusions) -> Markup:
             element(
                 "p",
                 f"At {words.flops(conclusions.largest_flops)} FLOPs, those of the largest run,"
-                f" with {level} intervals. Each is a check of the others; the law is what is quoted.",
+                f" with {level} intervals. Each checks the others; what is quoted is the law.",
                 class_="soft",
             ),
             items(missing, classes="soft") if missing else "",

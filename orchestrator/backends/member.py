@@ -31,7 +31,6 @@ class Member:
     segment: Started | None = None
     reached: int = 0
     last_report: float = 0.0
-    longest_gap: float = 0.0
     stop_asked: float | None = None
     out_of_touch: float | None = None
     retry_at: float = 0.0
@@ -48,11 +47,5 @@ class Member:
     def take(self, segment: Started) -> None:
         self.segment = segment
         self.reached = segment.resume_from.tokens if segment.resume_from else 0
-        self.last_report, self.longest_gap = time.monotonic(), 0.0
+        self.last_report = time.monotonic()
         self.stop_asked = None
-
-    def overdue(self, now: float, grace_s: float) -> bool:
-        """Whether it was told to stop longer ago than it can need to come to a point."""
-        if self.stop_asked is None:
-            return False
-        return now - self.stop_asked > max(grace_s, 3 * self.longest_gap)

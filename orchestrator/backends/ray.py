@@ -35,18 +35,15 @@ RETRY_S = 0.5
 DEATHS_ON_ARRIVAL = 6
 
 
-def _silent(_: str) -> None:
-    """Nobody listens."""
-
-
 class RayBackend:
     """The backend for GPUs and for more than one of anything.
 
     `slots` defaults to what the cluster holds of `gpus_per_trial` (one where there are any GPUs)
     and `cpus_per_trial`; fractions pack several trials on a GPU. `patience_s` bounds every wait
     for a first worker; while others work, a segment whose worker is gone waits for one of them.
-    One that was told to stop is killed after `grace_s` or three times its longest gap between
-    points. `train` stands in for the trainer; data are then nobody's concern.
+    One that was told to stop is killed after `grace_s` or three times its trial's longest gap
+    between points: a checkpoint is written only there. `train` stands in for the trainer; data
+    are then nobody's concern.
     """
 
     def __init__(
@@ -60,18 +57,19 @@ class RayBackend:
         cpus_per_trial: float = 1.0,
         progress: Callable[[str], None] | None = None,
         patience_s: float = 300.0,
-        grace_s: float = 120.0,
+        grace_s: float = 900.0,
         train: worker.Train | None = None,
     ) -> None:
         """Returns once its workers are ready. Raises BackendError where that cannot be."""
         self._pool = pool
         self._storage = Path(os.path.abspath(storage))
-        self._tell = progress or _silent
+        self._tell = progress or (lambda _: None)
         self._patience_s = patience_s
         self._grace_s = grace_s
         self._train = train
         self._members: list[Member] = []
         self._unsaid: list[Report] = []
+        self._longest_gap: dict[str, float] = {}
         self._deaths = 0
         self._told_at = time.monotonic()
         self._closed = False
@@ -255,7 +253,7 @@ class RayBackend:
                 self._tend_late(member, now)
             elif member.out_of_touch is not None and now - member.out_of_touch > self._patience_s:
                 self._replace(member, f"was out of reach for {self._patience_s:.0f} s")
-            elif segment is not None and member.overdue(now, self._grace_s):
+            elif segment is not None and self._overdue(member, segment, now):
                 waited = now - (member.stop_asked or now)
                 self._lose(member, "interrupted", f"it did not stop within {waited:.0f} s")
                 self._replace(member, "was killed")
@@ -265,6 +263,21 @@ class RayBackend:
                 stopped = segment is not None and member.stop_asked is not None
                 key = (segment.trial, segment.attempt) if segment and stopped else None
                 member.pull = member.handle.reports.remote(member.seen, PULL_WAIT_S, key)
+
+    def _overdue(self, member: Member, segment: Started, now: float) -> bool:
+        """Whether it was told to stop longer ago than it can need to come to a point."""
+        if member.stop_asked is None:
+            return False
+        allowed_s = max(self._grace_s, 3 * self._longest_gap.get(segment.trial, 0.0))
+        waited = now - member.stop_asked
+        if waited > TELL_EVERY_S and now - self._told_at > TELL_EVERY_S:
+            self._told_at = now
+            left = [m.segment.trial for m in self._members if m.segment and m.stop_asked]
+            self._tell(
+                f"waiting for {', '.join(left)} to come to a point, and write a checkpoint, since "
+                f"{waited:.0f} s; {segment.trial} is killed after {allowed_s:.0f} s"
+            )
+        return waited > allowed_s
 
     def _seat_waiting(self) -> None:
         """Segments whose worker is not there go to workers that are, the longest waiting first.
@@ -334,8 +347,8 @@ class RayBackend:
     def _take(self, member: Member, report: Report) -> None:
         """Pass a report on, and note what it says of the worker."""
         now = time.monotonic()
-        member.longest_gap = max(member.longest_gap, now - member.last_report)
-        member.last_report = now
+        gap = max(self._longest_gap.get(report.trial, 0.0), now - member.last_report)
+        self._longest_gap[report.trial], member.last_report = gap, now
         if isinstance(report, PointReported):
             member.reached = report.point.tokens
         else:

@@ -22,7 +22,7 @@ STEP = 64
 PACE_S = 0.05
 # What the candidates of `pool` do; each is the learning rate that asks for it.
 GOOD, SLOW, RAISES, NAN, RISES, DIES_ONCE, STUCK = 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007
-BURSTS = 0.008
+BURSTS, FAR = 0.008, 0.009
 BEHAVIOURS = {
     "good": GOOD,
     "good2": GOOD,
@@ -34,6 +34,7 @@ BEHAVIOURS = {
     "dies-once": DIES_ONCE,
     "stuck": STUCK,
     "bursts": BURSTS,
+    "far": FAR,
 }
 
 
@@ -69,6 +70,8 @@ def fake_train(
     for number, tokens in enumerate(range(start + STEP, until + 1, STEP), start=1):
         if behaviour in (SLOW, DIES_ONCE):
             time.sleep(PACE_S)
+        if behaviour == FAR:
+            time.sleep(10 * PACE_S)
         if behaviour == STUCK and number == 3:
             time.sleep(600)
         if behaviour == RAISES and number == 3:

@@ -127,3 +127,38 @@ def test_a_begin_whose_answer_alone_was_lost_begins_nothing_twice(
     assert isinstance(end, SegmentEnded)
     assert len(twin.sent("begin")) == 2
     assert backend.poll(0.3) == []
+
+
+def test_who_is_awaited_after_a_stop_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("orchestrator.backends.ray.TELL_EVERY_S", 0.1)
+    backend, _ = backend_on(
+        monkeypatch, tmp_path, slots=1, patience_s=20.0, grace_s=0.5, progress=told.append
+    )
+    backend.start(segment("stuck"))
+    backend.poll(1.0)
+    backend.stop("stuck")
+    (end,) = ends(backend, 1)
+    assert isinstance(end, AttemptLost)
+    awaited = [line for line in told if line.startswith("waiting for stuck to come to a point")]
+    assert 1 <= len(awaited) <= 6
+    backend.close()
+
+
+def test_a_stop_waits_for_a_point_as_long_as_the_trial_has_ever_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second segment is stopped before its own first point, which is far away."""
+    backend, _ = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0, grace_s=0.05)
+    backend.start(segment("far", steps=2))
+    (end,) = ends(backend, 1)
+    assert isinstance(end, SegmentEnded)
+    backend.start(Started(trial="far", attempt=2, until=6 * STEP, resume_from=end.checkpoint))
+    backend.poll(0.05)
+    backend.stop("far")
+    (end,) = ends(backend, 1)
+    assert isinstance(end, SegmentEnded), end
+    assert end.stopped
+    backend.close()

@@ -3,11 +3,16 @@ else."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from orchestrator.assembly.refusal import Refused
 from orchestrator.recorded import RecordedError, read_recorded
 from orchestrator.report.conclusions import Conclusions, Question
+
+if TYPE_CHECKING:
+    from orchestrator.report.evidence import Evidence
 
 
 def conclude_table(path: str, question: Question) -> Conclusions:
@@ -15,6 +20,12 @@ def conclude_table(path: str, question: Question) -> Conclusions:
     finished run is a curve of one point. Raises Refused for a table that cannot be read or has
     no sizes."""
     from orchestrator.report.concluding import conclude
+
+    return conclude(evidence_in_table(path, question.burn_in), question)
+
+
+def evidence_in_table(path: str, burn_in: float) -> Evidence:
+    """The curves of a table as evidence. Raises Refused as `conclude_table` does."""
     from orchestrator.report.evidence import evidence_from_curves
     from orchestrator.values import Curve, Point
 
@@ -33,7 +44,7 @@ def conclude_table(path: str, question: Question) -> Conclusions:
         rows[name] = (recorded.params, curve, recorded.settings)
     if not np.isfinite([curve.last_loss for _, curve, _ in rows.values()]).all():
         raise Refused(f"{path}: a curve ends in a loss that is not finite; leave it out")
-    return conclude(evidence_from_curves(rows, burn_in=question.burn_in), question)
+    return evidence_from_curves(rows, burn_in=burn_in)
 
 
 def question_about(forms: str, *, burn_in: float, draws: int, level: float) -> Question:

@@ -12,6 +12,7 @@ from orchestrator.cli.look import Json, Storage, Sweep
 from orchestrator.report import words
 
 if TYPE_CHECKING:
+    from orchestrator.assembly.choosing import Choosing
     from orchestrator.report.conclusions import Conclusions, LawResult
 
 
@@ -31,6 +32,10 @@ def fit(
     level: Annotated[
         float, typer.Option(min=0.01, max=0.999, help="For a table: level of the intervals.")
     ] = 0.9,
+    choices: Annotated[
+        bool,
+        typer.Option("--choices", help="Also fit the law of size in every defensible way."),
+    ] = False,
     json: Json = False,
 ) -> int:
     """Fit the laws and show them with their intervals. Writes nothing."""
@@ -49,12 +54,20 @@ def fit(
 
         with speech.busy("fitting the laws"):
             conclusions = conclude_sweep(read_sweep(find(source, storage)))
+    made = None
+    if choices:
+        from orchestrator.assembly.choosing import choices_about
+
+        with speech.busy("fitting the law in every other way"):
+            made = choices_about(source, conclusions, storage=storage)
     if json:
         record = conclusions.to_json()
         del record["schema"]
-        speech.data("fit", record)
-    else:
-        show_laws(conclusions)
+        speech.data("fit", record if made is None else {**record, "choices": made.to_json()})
+        return speech.DONE
+    show_laws(conclusions)
+    if made is not None:
+        show_choices(made)
     return speech.DONE
 
 
@@ -83,6 +96,30 @@ def show_laws(conclusions: Conclusions, *, brief: bool = False) -> None:
             speech.say(f"  {result.key}: {doubt}", style="yellow")
     for doubt in conclusions.doubts:
         speech.say(f"  {doubt}", style="yellow")
+
+
+def show_choices(made: Choosing) -> None:
+    """How far choices of fitting move the answers, beside the interval that does not know them."""
+    speech.say()
+    speech.say(
+        f"{made.key} in {len(made.variants)} ways, asked for {words.amount(made.params)} params on"
+        f" {words.amount(made.tokens)} tokens:"
+    )
+    rows = [
+        [
+            row.what,
+            words.figure(row.base) if row.base is not None else "none",
+            row.interval,
+            f"{words.figure(row.low)} to {words.figure(row.high)}",
+            ", ".join(f"{name} {words.figure(apart)}" for name, apart in row.by),
+        ]
+        for row in made.rows
+    ]
+    speech.table(
+        ["", "law", "interval", "over all ways", "moved by"], rows, numbers=(1,), folds=(4,)
+    )
+    for note in (*made.warnings, *made.notes):
+        speech.say(f"  {note}", style="yellow")
 
 
 def _show_approaches(conclusions: Conclusions) -> None:

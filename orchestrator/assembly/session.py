@@ -73,12 +73,7 @@ def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | Non
     """
     if not folder.exists:
         return None
-    held_by = holder(folder.journal)
-    if held_by is not None and held_by != owner():
-        raise Refused(
-            f"{folder.path}: the sweep is being driven by {held_by}; wait for it, or ask it to "
-            f"pause with `frontrunner stop {folder.name}`"
-        )
+    _check_free(folder)
     sweep = reading.read_sweep(folder)
     changed = frozen_differences(sweep.first, spec)
     if changed:
@@ -89,6 +84,15 @@ def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | Non
             "with the old one"
         )
     return sweep
+
+
+def _check_free(folder: SweepFolder) -> None:
+    held_by = holder(folder.journal)
+    if held_by is not None and held_by != owner():
+        raise Refused(
+            f"{folder.path}: the sweep is being driven by {held_by}; wait for it, or ask it to "
+            f"pause with `frontrunner stop {folder.name}`"
+        )
 
 
 def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
@@ -158,9 +162,11 @@ def tell_again(sweep: reading.Sweep, spec: SweepSpec, wishes: Wishes) -> Ended:
     """Write the report of a sweep that is done again, and tell MLflow what it missed; `spec` says
     where MLflow is now.
 
-    Drives nothing and needs no lock: what is told twice changes nothing. Raises Refused where the
-    spec's tracking cannot be read, Interrupted where the disk does not take the report.
+    Drives nothing and needs no lock: what is told twice changes nothing. Raises Refused where its
+    driver is still at it or the spec's tracking cannot be read, Interrupted where the disk does
+    not take the report.
     """
+    _check_free(sweep.folder)
     folder, state = sweep.folder, sweep.state
     uri = parts.tracking_uri(spec, folder)
     window = _mlflow(spec, folder, sweep.pool, uri, wishes.say)

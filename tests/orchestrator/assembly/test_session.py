@@ -173,6 +173,11 @@ def test_a_sweep_that_is_done_is_told_again_to_whoever_missed_it(
     spec, _ = read_spec(str(tmp_path / "ladder.yaml"), ["tracking={mlflow: true}"])
     sweep = read_sweep(ended.folder)
     again = session.tell_again(sweep, spec, wishes())
+    with (
+        FileJournal(ended.folder.journal, owner="ada, fitting the laws"),
+        pytest.raises(Refused, match="ada, fitting the laws"),
+    ):
+        session.tell_again(sweep, spec, wishes())
     last = sweep.records - 1
     assert again.written is not None
     assert told == [[last], [*range(last + 1)], again.written.conclusions.sentence, "closed"]

@@ -103,3 +103,12 @@ def test_no_engine_is_loaded(law: Path) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
     )
     assert done.stdout.strip() == "0 []", done.stderr
+
+
+def test_fit_shows_the_other_ways(law: Path, capsys: Streams) -> None:
+    table = str(law.parent / "curves.csv")
+    assert run(["fit", table, "--forms", "chinchilla", "--draws", "20", "--choices"]) == 0
+    said = capsys.readouterr().err
+    assert "best size by" in said and "envelope" in said and "IsoFLOP" in said
+    assert "chinchilla in 36 ways, asked for" in said
+    assert "over all ways" in said

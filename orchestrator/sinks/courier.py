@@ -20,7 +20,7 @@ from orchestrator.sinks.outbox import Outbox
 from orchestrator.sinks.telling import Teller, Telling
 from orchestrator.state import SweepState
 
-BATCH_RECORDS = 2000
+BATCH_RECORDS = 20_000
 LINGER_S = 1.0
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0

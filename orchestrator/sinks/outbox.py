@@ -13,7 +13,7 @@ from itertools import islice
 
 from orchestrator.events import Record
 
-ROOM = 5000
+ROOM = 20_000
 
 
 class Outbox:

@@ -123,8 +123,11 @@ def swept(
     return Ladder(state=outcome.state, records=tuple(journal.records))
 
 
-def annealed(ladder: Ladder, gain: float, *, decay: float = 0.1) -> Ladder:
-    """The ladder with an annealed branch off the end of every trial, `gain` nats lower."""
+def annealed(
+    ladder: Ladder, gain: float, *, decay: float = 0.1, trials: int | None = None
+) -> Ladder:
+    """The ladder with an annealed branch off the end of every trial, or of the first `trials`,
+    `gain` nats lower."""
     from orchestrator.events import Decided
     from orchestrator.values import Anneal
 
@@ -132,7 +135,7 @@ def annealed(ladder: Ladder, gain: float, *, decay: float = 0.1) -> Ladder:
     # A branch costs tokens of its own: give the ledger room for them.
     terms = Terms(name=state.terms.name, seed=0, budget=state.terms.budget * 2, lost_ceiling=1)
     state = fold(SweepState(pool=state.pool, terms=terms), (r.event for r in records))
-    for trial in list(state.trials.values()):
+    for trial in list(state.trials.values())[:trials]:
         start = trial.trunk.tokens
         end = start + int(start * decay)
         loss = truth(trial.candidate.params, end) - gain

@@ -115,7 +115,14 @@ def test_nothing_is_saved_without_its_error(html: str) -> None:
 
 def test_the_phases_of_a_law_are_said(html: str) -> None:
     text = " ".join(read(html).text)
-    assert "phases: stable" in text
+    assert "phases: stable" in text and "phases: annealed" in text
+    assert "the law says an annealed loss of" in text
+
+
+def test_a_law_of_constant_rate_losses_says_what_annealing_would_gain() -> None:
+    plain = swept(SuccessiveHalving(group_by="params"), 0.4, *curves_of())
+    text = " ".join(read(page(annealed(plain, gain=0.1, trials=3).material())).text)
+    assert "the law says a constant-rate loss of" in text
     assert "the sweep's own decays lowered the loss by" in text
 
 

@@ -96,7 +96,7 @@ class ConsoleSink:
         now = time.monotonic()
         if self._live is None and now - self._last >= PROGRESS_S:
             self._last = now
-            self._console.print(Text(plain(self._progress(state))))
+            self._console.print(Text(plain(", ".join(self._progress(state)))))
 
     def close(self) -> None:
         self._closed.set()
@@ -115,16 +115,15 @@ class ConsoleSink:
                 return
             self._console.print(Text(plain(awaited(state, time.monotonic() - began))))
 
-    def _progress(self, state: SweepState) -> str:
-        """`41 % of 6.1e+12 FLOPs, 2 running, best loss 2.684, about 3 min left`."""
+    def _progress(self, state: SweepState) -> list[str]:
+        """Such as `41 % of 6.1e+12 FLOPs`, `2 running`, `best loss 2.684 (n1)`, `about 3 min left`."""
         parts = [f"{100 * share(state):.0f} % of {state.terms.budget:.3g} FLOPs", counts(state)]
-        best = best_of(state)
+        best, left = best_of(state), self._left_s(state)
         if best is not None:
             parts.append(f"best loss {best.curve.loss.min():.4f} ({best.id})")
-        left = self._left_s(state)
         if left is not None:
             parts.append(f"about {lasting(left)} left")
-        return ", ".join(parts)
+        return parts
 
     def _left_s(self, state: SweepState) -> float | None:
         """Seconds until the budget is spent at this session's pace; None before there is one."""
@@ -138,9 +137,12 @@ class ConsoleSink:
         state = self._state
         if state is None:
             return ""
-        bar = ProgressBar(total=1.0, completed=share(state), width=40)
+        spent, *rest = self._progress(state)
+        head = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=1.0, completed=share(state), width=self._console.width // 3)
+        head.add_row(bar, Text(plain(spent)))
         running = [trial for trial in state.trials.values() if trial.running]
-        room = max(1, min(LINES_OF_TRIALS, self._console.height - 5))
+        room = max(1, min(LINES_OF_TRIALS, self._console.height - 6))
         table = Table(box=None, pad_edge=False, header_style="dim")
         for title in ("running", "tokens", "told to reach", "loss"):
             table.add_column(title, justify="left" if title == "running" else "right")
@@ -155,7 +157,7 @@ class ConsoleSink:
             )
         if len(running) > room:
             table.add_row(f"and {len(running) - room} more")
-        return Group(bar, Text(plain(self._progress(state))), table)
+        return Group(head, *(Text(plain(line), overflow="ellipsis") for line in rest), table)
 
 
 def told(event: Event, state: SweepState, *, verbose: bool) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from orchestrator.events import (
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.sinks.console import ConsoleSink, counts, lasting, plain, told
-from orchestrator.state import apply
+from orchestrator.state import apply, fold
 from orchestrator.values import Extend
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
@@ -65,6 +66,22 @@ def test_verbose_tells_each_decision() -> None:
 def test_a_terminal_sees_the_budget_and_who_runs() -> None:
     text = shown(Terminal())
     assert "FLOPs" in text and "running" in text and "told to reach" in text
+
+
+def test_the_live_view_keeps_each_thing_on_a_line_of_its_own() -> None:
+    journal = MemoryJournal()
+    drive(POOL, CURVES, SuccessiveHalving(), BUDGET, journal=journal)
+    state = fold(fresh(POOL, BUDGET), (record.event for record in journal.records[:20]))
+    stream = Terminal()
+    sink = ConsoleSink(stream)
+    sink.show(journal.records[19:20], state)
+    before = len(stream.getvalue())
+    sink.close()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue()[before:])
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    assert re.fullmatch(r"[━╸╺]* *\d+ % of \S+ FLOPs", lines[0])
+    assert lines[1] == counts(state) and lines[2].startswith("best loss")
+    assert len(lines) == 4 + sum(trial.running for trial in state.trials.values())
 
 
 def test_trouble_is_told() -> None:

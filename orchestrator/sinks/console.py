@@ -116,7 +116,7 @@ class ConsoleSink:
             self._console.print(Text(plain(awaited(state, time.monotonic() - began))))
 
     def _progress(self, state: SweepState) -> list[str]:
-        """Such as `41 % of 6.1e+12 FLOPs`, `2 running`, `best loss 2.684 (n1)`, `about 3 min left`."""
+        """Such as `41 % of 6.1e+12 FLOPs`, `2 running`, `best loss 2.7`, `about 3 min left`."""
         parts = [f"{100 * share(state):.0f} % of {state.terms.budget:.3g} FLOPs", counts(state)]
         best, left = best_of(state), self._left_s(state)
         if best is not None:

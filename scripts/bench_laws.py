@@ -1,6 +1,6 @@
 """Measure the law engine on ScaleBench: fit on its pool, score on its target region, time it.
 
-    python scripts/bench_laws.py [--folder FOLDER] [--task NAME ...] [--quick] [--json FILE]
+    python scripts/bench_laws.py [--folder FOLDER] [--task NAME ...] [--quick] [--json]
 
 FOLDER holds one folder a task with train.parquet and test.parquet, `laws.yaml` with the forms,
 and README.md, whose table says which column is which input, the target and the cost of a row.
@@ -33,7 +33,6 @@ import numpy as np
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
-from scipy.optimize import minimize
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -44,20 +43,16 @@ from orchestrator.laws.averaging import (
     errors_at_larger,
     predicted,
 )
-from orchestrator.laws.doubts import probe_inputs
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms.line import Known, LineForm, law_of
 from orchestrator.laws.law import LawFit, Objective
-from orchestrator.laws.levenberg import Problem, huber, huber_weight
-from orchestrator.laws.posing import Posed
 from orchestrator.laws.runs import Runs
-from orchestrator.laws.search import followed
+from scripts.laws_race import STARTS, race
 
 Array = NDArray[np.float64]
 
 FOLDER = Path("../shared/data/scalebench")
-STARTS = 64
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -298,85 +293,6 @@ def _closed_form(
     return record | {"closed_form_gap": gap}
 
 
-def boxed_starts(bounds: Sequence[tuple[float, float]], rng: np.random.Generator) -> Array:
-    """Starts as the benchmark draws them: in the boxes, evenly in logarithms where positive."""
-    low, high = np.array(bounds, dtype=np.float64).T
-    share = rng.random((STARTS, len(low)))
-    with np.errstate(all="ignore"):
-        return np.where(low > 0, low * (high / low) ** share, low + (high - low) * share)
-
-
-def race(
-    form: LineForm,
-    said: dict[str, Any],
-    runs: Runs,
-    objective: Objective,
-    knee: float,
-    theirs: int,
-) -> dict[str, Any]:
-    """CPU time of 64 starts to their optima, ours and scipy's, and the best objectives.
-
-    theirs: how many of the starts scipy runs; its time is scaled to 64. Objectives are compared
-    over those starts alone.
-    """
-    posed = Posed(
-        form=form,
-        runs=runs,
-        centre=np.zeros(0),
-        objective=objective,
-        delta=None,
-        priors=(),
-        offsets_sd=None,
-        knee=knee,
-    )
-    scale = 0.02 * posed.unit
-    problem = posed.problem(scale)
-    probes = form.covariates(probe_inputs(runs.inputs(form.inputs)), np.zeros(0))
-    rng = np.random.default_rng(0)
-    starts = form.absorb(boxed_starts(said["bounds"], rng), np.zeros(0))
-    followed(problem, starts[:2], probes, rng)  # warm caches
-    begun = time.process_time()
-    ours, _ = followed(problem, starts, probes, rng)
-    own_s = time.process_time() - begun
-    chosen = rng.permutation(len(starts))[:theirs]
-    begun = time.process_time()
-    reached = [_scipy(problem, scale, starts[k]) for k in chosen]
-    their_s = (time.process_time() - begun) * len(starts) / len(chosen)
-    best = (
-        ours if len(chosen) == len(starts) else followed(problem, starts[chosen], probes, rng)[0]
-    )
-    return {
-        "speedup_vs_lbfgsb": round(their_s / own_s, 1),
-        "own_s": round(own_s, 3),
-        "objective_own": float(best.objective.min()),
-        "objective_lbfgsb": float(min(reached)),
-    }
-
-
-def _scipy(problem: Problem, scale: float, start: Array) -> float:
-    """Where L-BFGS-B ends: the same sum, its gradient, all rows at once. The sum is in units of
-    the residuals' scale, or its absolute tolerances would stop it before it moves."""
-    target, weight = problem.target[0], problem.weight[0]
-
-    def objective(values: Array) -> tuple[float, Array]:
-        loss, slopes = problem.form.jacobian(values[None, :], problem.covariates)
-        with np.errstate(all="ignore"):
-            residual = (np.log(loss[0]) if problem.in_logs else loss[0]) - target
-            pull = weight * huber_weight(residual, problem.delta) * residual
-            if problem.in_logs:
-                pull = pull / loss[0]
-            value = float(np.sum(weight * huber(residual, problem.delta)))
-            slope = slopes[0] @ pull
-        if not (math.isfinite(value) and np.isfinite(slope).all()):
-            return 1e30, np.zeros_like(values)
-        return value / scale**2, slope / scale**2
-
-    box = list(zip(problem.lower, problem.upper, strict=True))
-    return (
-        float(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=box).fun) * scale**2
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it. Exit code 2 where the data is not there."""
     parser = argparse.ArgumentParser(description="Measure the law engine on ScaleBench.")
@@ -389,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--boxes", choices=("signs", "stated"), default="stated", help="what of a box is used"
     )
-    parser.add_argument("--json", type=Path, help="write the records here")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     asked = parser.parse_args(argv)
     if not (asked.folder / "laws.yaml").is_file():
         print(
@@ -409,11 +325,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if speeds:
         middle = statistics.median(speeds)
         print(f"speed-up: median {middle:.1f}, least {min(speeds):.1f}", file=sys.stderr)
-    for record in records:
-        print(json.dumps(record))
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    if asked.json:
+        print(json.dumps({"schema": "frontrunner.bench_laws/1", "rows": records}))
+    else:
+        print(_table(records))
     return 0
+
+
+def _table(records: Sequence[dict[str, Any]]) -> str:
+    """The records under the names of the first, columns as wide as their longest cell."""
+    names = list(records[0]) if records else []
+    cells = [names, *([str(record.get(name, "")) for name in names] for record in records)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    )
 
 
 if __name__ == "__main__":

@@ -34,12 +34,13 @@ class Written:
     law: Path
     summary: Path
     plane: Path
+    journal: Path
 
     def publish(self, window: MlflowSink) -> None:
         """Hand the law and the files to MLflow's record of the sweep."""
         window.publish(
             law=figures_of(self.conclusions),
-            artifacts=(self.report, self.law, self.summary, self.plane),
+            artifacts=(self.report, self.law, self.summary, self.plane, self.journal),
             answer=self.conclusions.sentence,
         )
 
@@ -87,6 +88,7 @@ def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
         law=folder.law,
         summary=folder.summary,
         plane=folder.plane,
+        journal=folder.journal,
     )
 
 

@@ -96,6 +96,7 @@ def test_the_window_is_handed_law_answer_and_files(sweep: Sweep) -> None:
         law=folder.law,
         summary=folder.summary,
         plane=folder.plane,
+        journal=folder.journal,
     )
     written.publish(Window())  # type: ignore[arg-type]
     assert told["answer"] == conclusions.sentence

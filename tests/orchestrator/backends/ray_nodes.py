@@ -10,7 +10,6 @@ import atexit
 import functools
 import logging
 import os
-import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ NODE = {"num_cpus": 4, "num_gpus": 2, "object_store_memory": 100 * 2**20}
 @functools.cache
 def joined() -> Any:
     """The ray.cluster_utils.Cluster: joined at the first call, ended with the process."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
     from ray.cluster_utils import Cluster
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from trainers.device import Device
-from trainers.model import token_loss
 
 # What stays in a core's cache, and what fills a GPU.
 CHUNK_TOKENS = {"cpu": 4096, "cuda": 131072}
@@ -26,8 +25,8 @@ def held_out_loss(model: nn.Module, windows: Tensor, device: Device) -> Tensor:
     rows = max(1, CHUNK_TOKENS.get(device.device.type, 4096) // context)
     with device.autocast():
         for chunk in windows.split(rows):
-            total += token_loss(model, chunk, reduction="sum")
-    return total / (windows.shape[0] * context)
+            total += model(chunk) * chunk.shape[0]
+    return total / windows.shape[0]
 
 
 def bits_per_byte(nats_per_token: float, bytes_per_token: float) -> float:

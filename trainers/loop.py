@@ -26,18 +26,20 @@ from torch import Tensor, nn
 
 from trainers import checkpoint
 from trainers.checkpoint import CheckpointError, Position
-from trainers.config import TrainConfig
+from trainers.config import ModelConfig, TrainConfig
 from trainers.corpus import Corpus, prepare
 from trainers.data import Batches, DataError, Windows, held_out_windows
 from trainers.device import Device, choose_device
 from trainers.evaluate import bits_per_byte, held_out_loss
 from trainers.flops import model_cost
-from trainers.model import build_model, token_loss
+from trainers.network import build_network, move
 from trainers.optimizer import apply_gradients, build_optimizer
 from trainers.schedule import Anneal, Phase, Schedule, anneal_points, evaluation_points
 
 DIVERGENCE_MARGIN = 1.0
 DIVERGENCE_REPORTS = 3
+
+Build = Callable[[ModelConfig, torch.Generator], nn.Module]
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +106,16 @@ class SegmentError(ValueError):
 
 
 class Learner:
-    """A model and its optimizer, and the one step they take together."""
+    """A network and its optimizer, and the one step they take together.
 
-    def __init__(self, config: TrainConfig, device: Device) -> None:
+    `build` makes the network, as the contract of `trainers.network` asks, from the configuration
+    and the run's generator.
+    """
+
+    def __init__(self, config: TrainConfig, device: Device, build: Build = build_network) -> None:
         self.device = device
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.model: nn.Module = build_model(config.model, self.generator, device.device)
+        self.model = move(build(config.model, self.generator), device.device)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self._parameters: list[Tensor] = list(self.model.parameters())
         self._clip = config.optimizer.clip
@@ -117,7 +123,7 @@ class Learner:
     def step(self, window: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         """One update on `window` [B, T + 1]; its loss and gradient norm, left on the device."""
         with self.device.autocast():
-            loss = token_loss(self.model, window)
+            loss: Tensor = self.model(window)
         loss.backward()
         norm = apply_gradients(self.optimizer, self._parameters, rate, self._clip)
         return loss.detach(), norm

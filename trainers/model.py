@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainers.config import ModelConfig
+from trainers.loss import next_token_loss
 
 INIT_STD = 0.02
 
 
 class GPT(nn.Module):
-    """Tokens [B, T] to logits [B, T, V], V the vocabulary without its padding."""
+    """A window of tokens [B, T + 1] to its loss, as `trainers.network` asks of a network."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -39,7 +40,11 @@ class GPT(nn.Module):
         if self.tied:
             self.head.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, window: Tensor) -> Tensor:
+        return next_token_loss(self.logits(window[:, :-1]), window)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, T] to logits [B, T, V], V the vocabulary without its padding."""
         x = self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
@@ -93,10 +98,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True).bfloat16()
 
 
-def build_model(
-    config: ModelConfig, generator: torch.Generator, device: torch.device | None = None
-) -> GPT:
-    """A model on `device`, initialised on the CPU from `generator` alone: the same anywhere."""
+def build_model(config: ModelConfig, generator: torch.Generator) -> GPT:
+    """A model on the CPU, initialised from `generator` alone: the same anywhere."""
     with torch.device("meta"):
         model = GPT(config)
     model.to_empty(device="cpu").tie()
@@ -108,12 +111,4 @@ def build_model(
             else:
                 std = residual_std if name.endswith(("out.weight", "down.weight")) else INIT_STD
                 parameter.normal_(0.0, std, generator=generator)
-    model.to(device).tie()
     return model
-
-
-def token_loss(model: nn.Module, window: Tensor, *, reduction: str = "mean") -> Tensor:
-    """Cross-entropy in nats of predicting window[:, 1:] from window[:, :-1] ([B, T + 1])."""
-    logits = model(window[:, :-1])
-    flat = logits.reshape(-1, logits.shape[-1]).float()
-    return functional.cross_entropy(flat, window[:, 1:].reshape(-1), reduction=reduction)

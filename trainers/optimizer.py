@@ -1,37 +1,50 @@
 """AdamW with decoupled weight decay on matrices alone (Loshchilov and Hutter 2019).
 
-Embeddings, positions, a tied head and norm gains are not decayed (OLMo-core, nanochat). Touches
-the parameters it is given.
+Embeddings, positions, a tied head and norm gains are not decayed (OLMo-core, nanochat). A network
+may scale the rate of single parameters (`trainers.network`). Touches the parameters it is given.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainers.config import OptimizerConfig
 
-_UNDECAYED = ("embedding.weight", "positions.weight")
-
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over two groups, decayed and not; fused kernels where the device has them."""
-    decayed: list[Tensor] = []
-    free: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        matrix = parameter.ndim >= 2 and name not in _UNDECAYED
-        (decayed if matrix else free).append(parameter)
-    device = free[0].device.type
+    """AdamW over groups of one decay and one scale of the rate; fused kernels where there are."""
+    device = next(model.parameters()).device.type
     return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ],
+        parameter_groups(model, config),
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         fused=device in ("cpu", "cuda"),
     )
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Parameters that share a decay and a scale of the rate, the decayed first."""
+    looked_up = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters(recurse=False)
+    }
+    scales: Mapping[str, float] = getattr(model, "rate_scales", {})
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        decays = parameter.ndim >= 2 and id(parameter) not in looked_up
+        key = (config.weight_decay if decays else 0.0, scales.get(name, 1.0))
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "rate_scale": scale}
+        for (decay, scale), parameters in sorted(groups.items(), reverse=True, key=lambda g: g[0])
+    ]
 
 
 def apply_gradients(
@@ -46,7 +59,7 @@ def apply_gradients(
     if clip:
         nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_scale"]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm

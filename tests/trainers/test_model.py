@@ -9,7 +9,8 @@ import torch
 
 from trainers.config import ModelConfig
 from trainers.device import Device
-from trainers.model import build_model, token_loss
+from trainers.model import GPT, build_model
+from trainers.network import move
 
 SMALL = ModelConfig(layers=2, width=32, heads=4, context=16)
 
@@ -31,7 +32,7 @@ def test_a_token_sees_only_what_came_before(options: dict[str, object]) -> None:
     seen = tokens()
     changed = seen.clone()
     changed[:, 9:] = 7
-    one, two = model(seen), model(changed)
+    one, two = model.logits(seen), model.logits(changed)
     assert one.shape == (3, 16, config.vocab)
     assert torch.equal(one[:, :9], two[:, :9])
     assert not torch.equal(one[:, 9:], two[:, 9:])
@@ -40,7 +41,7 @@ def test_a_token_sees_only_what_came_before(options: dict[str, object]) -> None:
 def test_order_matters_through_positions() -> None:
     model = build_model(SMALL, generator())
     same = torch.full((1, 16), 5)
-    logits = model(same)
+    logits = model.logits(same)
     assert not torch.allclose(logits[0, 3], logits[0, 4])
 
 
@@ -59,16 +60,18 @@ def test_initialisation_is_the_generators_alone() -> None:
 
 def test_the_tie_holds_on_every_device() -> None:
     for device in ("cpu", "meta"):
-        model = build_model(SMALL, generator(), torch.device(device))
+        model = move(build_model(SMALL, generator()), torch.device(device))
+        assert isinstance(model, GPT)
         assert model.head.weight is model.embedding.weight
+        assert model.head.weight.device.type == device
 
 
 def test_a_fresh_model_knows_nothing() -> None:
     model = build_model(SMALL, generator())
     window = torch.randint(0, 256, (8, 17), generator=generator(2))
-    assert token_loss(model, window).item() == pytest.approx(math.log(256), abs=0.05)
-    total = token_loss(model, window, reduction="sum")
-    assert total.item() == pytest.approx(8 * 16 * token_loss(model, window).item(), rel=1e-5)
+    assert model(window).item() == pytest.approx(math.log(256), abs=0.05)
+    halves = (model(window[:4]) + model(window[4:])) / 2
+    assert halves.item() == pytest.approx(model(window).item(), rel=1e-5)
 
 
 def test_padding_takes_no_probability() -> None:
@@ -77,8 +80,8 @@ def test_padding_takes_no_probability() -> None:
     assert model.head.weight.shape[0] == 320
     with torch.no_grad():
         model.head.weight[300:] = 100.0
-    window = tokens()
-    assert token_loss(model, window).item() < 7
+    window = torch.randint(0, 300, (3, 17), generator=generator(1))
+    assert model(window).item() < 7
 
 
 def test_bf16_on_a_cpu_is_close_to_fp32() -> None:
@@ -88,7 +91,7 @@ def test_bf16_on_a_cpu_is_close_to_fp32() -> None:
     for precision in ("fp32", "bf16"):
         device = Device(device=torch.device("cpu"), precision=precision, threads=1)
         with device.autocast():
-            loss = token_loss(model, window)
+            loss = model(window)
         model.zero_grad()
         loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

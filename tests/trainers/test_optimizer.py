@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainers.config import ModelConfig, OptimizerConfig
-from trainers.model import build_model, token_loss
+from trainers.model import build_model
 from trainers.optimizer import apply_gradients, build_optimizer
 
 
@@ -34,7 +34,7 @@ def test_only_matrices_decay() -> None:
 def test_the_norm_is_told_before_clipping(clip: float) -> None:
     model, optimizer = built()
     parameters = list(model.parameters())
-    token_loss(model, torch.arange(18).view(2, 9)).backward()
+    model(torch.arange(18).view(2, 9)).backward()
     expected = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm()
     before = [p.detach().clone() for p in parameters]
     norm = apply_gradients(optimizer, parameters, 0.0, clip)
@@ -50,7 +50,19 @@ def test_a_first_step_moves_by_the_rate() -> None:
     model, optimizer = built(weight_decay=0.0)
     parameters = list(model.parameters())
     before = parameters[0].detach().clone()
-    token_loss(model, torch.arange(18).view(2, 9)).backward()
+    model(torch.arange(18).view(2, 9)).backward()
     apply_gradients(optimizer, parameters, 1e-3, 1.0)
     moved = (parameters[0] - before).abs().max().item()
     assert moved == pytest.approx(1e-3, rel=0.01)
+
+
+def test_a_network_may_scale_the_rate_of_some_parameters() -> None:
+    model, _ = built()
+    model.rate_scales = {"blocks.0.up.weight": 0.25}  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.0))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model(torch.arange(18).view(2, 9)).backward()
+    apply_gradients(optimizer, list(model.parameters()), 1e-3, 1.0)
+    moved = {n: (p - before[n]).abs().max().item() for n, p in model.named_parameters()}
+    assert moved["blocks.0.up.weight"] == pytest.approx(0.25e-3, rel=0.01)
+    assert moved["blocks.0.down.weight"] == pytest.approx(1e-3, rel=0.01)

@@ -240,6 +240,10 @@ class Curve:
         n = int(np.searchsorted(self.tokens, tokens, side="right"))
         return float(self.loss[:n].min()) if n else math.inf
 
+    def upto(self, tokens: int) -> Curve:
+        """The points at or before `tokens`, in the same storage."""
+        return Curve(self._columns, int(np.searchsorted(self.tokens, tokens, side="right")))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:

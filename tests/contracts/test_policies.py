@@ -10,8 +10,13 @@ import pytest
 from orchestrator.events import Decided
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.annealed import Annealed
+from orchestrator.policies.asha import Asha
 from orchestrator.policies.base import Policy
 from orchestrator.policies.exhaustive import Exhaustive
+from orchestrator.policies.hyperband import Hyperband
+from orchestrator.policies.one_shot import OneShot
+from orchestrator.policies.ranking import ByChance
+from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.policies.uniform import Uniform
 from orchestrator.state import fold
@@ -24,6 +29,13 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "literal": lambda: SuccessiveHalving(spend_out=False),
     "eta 3": lambda: SuccessiveHalving(eta=3),
     "by size": lambda: SuccessiveHalving(group_by="params"),
+    "by chance": lambda: SuccessiveHalving(ranking=ByChance()),
+    "asha": Asha,
+    "asha 3, literal": lambda: Asha(eta=3, spend_out=False),
+    "hyperband": Hyperband,
+    "hyperband 2": lambda: Hyperband(eta=2),
+    "static_ladder": StaticLadder,
+    "one_shot": OneShot,
 }
 POOL, CURVES = small_pool()
 SHARES = (0.003, 0.05, 0.3, 1.0)

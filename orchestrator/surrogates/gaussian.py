@@ -1,0 +1,34 @@
+"""Joint normal vectors: factors and draws. Touches nothing; every generator is local."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky
+
+from orchestrator.values import FloatArray
+
+
+def factor(covariance: FloatArray) -> FloatArray:
+    """Lower Cholesky factor of a covariance that rounding may have made slightly indefinite.
+
+    Raises numpy.linalg.LinAlgError where a ten-thousandth of its largest variance does not mend
+    it: then it is no covariance.
+    """
+    diagonal = np.arange(len(covariance))
+    largest = float(covariance[diagonal, diagonal].max(initial=0.0)) or 1.0
+    for jitter in (0.0, 1e-12, 1e-10, 1e-8, 1e-6):
+        mended = covariance.copy()
+        mended[diagonal, diagonal] += jitter * largest
+        try:
+            return np.asarray(cholesky(mended, lower=True, check_finite=False))
+        except LinAlgError:
+            continue
+    mended = covariance.copy()
+    mended[diagonal, diagonal] += 1e-4 * largest
+    return np.asarray(cholesky(mended, lower=True))
+
+
+def draw(mean: FloatArray, covariance: FloatArray, draws: int, seed: int) -> FloatArray:
+    """Samples (draws, queries) of a joint normal; the same for the same arguments."""
+    normal = np.random.default_rng(seed).standard_normal((draws, len(mean)))
+    return mean + normal @ factor(covariance).T

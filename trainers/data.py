@@ -40,27 +40,31 @@ class Batches:
                 f"the training data hold {len(tokens)} tokens, less than one window of "
                 f"{context + 1}; give more data or a smaller model.context"
             )
-        self._tokens = tokens
+        self.tokens = tokens
         self._sequences = sequences
         self._seed = seed
         self._span = np.arange(context + 1)
-        self._context = context
+        self.context = context
         self._epoch = -1
         self._order: Windows = np.empty(0, np.int64)
 
-    def batch(self, k: int) -> Windows:
-        """Batch k: int64 [sequences, T + 1]."""
+    def starts(self, k: int) -> Windows:
+        """Where the windows of batch k begin in the tokens: int64 [sequences]."""
         sequences = np.arange(k * self._sequences, (k + 1) * self._sequences)
         epochs, places = np.divmod(sequences, self.windows)
         chosen = np.empty(self._sequences, np.int64)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             inside = epochs == epoch
             chosen[inside] = self._permutation(epoch)[places[inside]]
-        return self._tokens[chosen[:, None] * self._context + self._span].astype(np.int64)
+        return chosen * self.context
+
+    def batch(self, k: int) -> Windows:
+        """Batch k: int64 [sequences, T + 1]."""
+        return self.tokens[self.starts(k)[:, None] + self._span].astype(np.int64)
 
     def epochs(self, tokens: int) -> float:
         """How often the data have been seen after `tokens`."""
-        return tokens / (self.windows * self._context)
+        return tokens / (self.windows * self.context)
 
     def _permutation(self, epoch: int) -> Windows:
         if epoch != self._epoch:

@@ -127,6 +127,7 @@ class TrainConfig(_Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[Count, Field(ge=1, le=1024)] = 1
+    compile: Literal["auto", "always", "never", "graphs"] = "auto"
 
     @model_validator(mode="after")
     def _parts_agree(self) -> TrainConfig:
@@ -184,7 +185,7 @@ class TrainConfig(_Frozen):
     def recipe(self) -> dict[str, Any]:
         """What decides the losses: all but where and how often things are computed and kept."""
         recipe = self.model_dump(
-            mode="json", exclude={"checkpoint", "evaluation", "device", "threads"}
+            mode="json", exclude={"checkpoint", "evaluation", "device", "threads", "compile"}
         )
         del recipe["data"]["cache"], recipe["data"]["max_epochs"]
         return recipe

@@ -132,6 +132,7 @@ class Bracket:
                 losses=_losses(state, live, rung),
                 observed=tuple(observed),
                 final_flops=final.flops,
+                lost=frozenset(c.id for c in live if _lost(state, c, rung)),
                 seed=state.terms.seed,
             )
         )
@@ -205,10 +206,15 @@ def _measured(state: SweepState, candidate: Candidate, rung: Rung) -> Curve | No
     diverges would bring back those that it beat.
     """
     trial = state.trials.get(candidate.id)
-    goal = _goal(candidate, rung)
-    if trial is None or (trial.out and trial.trunk.until <= goal):
+    if trial is None or _lost(state, candidate, rung):
         return None
-    return trial.curve.upto(goal)
+    return trial.curve.upto(_goal(candidate, rung))
+
+
+def _lost(state: SweepState, candidate: Candidate, rung: Rung) -> bool:
+    """Whether the candidate diverged or failed on its way to the rung."""
+    trial = state.trials.get(candidate.id)
+    return trial is not None and trial.out and trial.trunk.until <= _goal(candidate, rung)
 
 
 def _losses(state: SweepState, live: Sequence[Candidate], rung: Rung) -> Mapping[str, float]:
@@ -216,7 +222,7 @@ def _losses(state: SweepState, live: Sequence[Candidate], rung: Rung) -> Mapping
     losses: dict[str, float] = {}
     for candidate in live:
         curve = _measured(state, candidate, rung)
-        losses[candidate.id] = curve.best_upto(curve.last_tokens) if curve else math.inf
+        losses[candidate.id] = math.inf if curve is None else curve.best_upto(curve.last_tokens)
     return losses
 
 

@@ -24,7 +24,8 @@ class Standing:
     `live` are compared. `losses`: the lowest loss up to the rung, infinite for trials that
     diverged, failed or have no point yet. `observed`: what had been measured by then, of stopped
     trials too: (candidate, curve up to where its last rung took it). `final_flops`: the compute
-    of the last rung. `seed`: the sweep's.
+    of the last rung. `lost`: the live trials that diverged or failed before the rung. `seed`: the
+    sweep's.
     """
 
     rung: Rung
@@ -32,6 +33,7 @@ class Standing:
     losses: Mapping[str, float]
     observed: tuple[tuple[Candidate, Curve], ...]
     final_flops: int
+    lost: frozenset[str]
     seed: int
 
 
@@ -95,11 +97,7 @@ class ByChance:
             len(standing.live)
         )
         scores = {
-            candidate.id: float(number) if self._able(standing, candidate) else math.inf
+            candidate.id: math.inf if candidate.id in standing.lost else float(number)
             for candidate, number in zip(standing.live, drawn, strict=True)
         }
         return Verdict(scores=scores, why="by chance", expected={})
-
-    @staticmethod
-    def _able(standing: Standing, candidate: Candidate) -> bool:
-        return math.isfinite(standing.losses[candidate.id])

@@ -47,6 +47,11 @@ class Position:
     annealing: tuple[int, int] | None = None
 
 
+def place(folder: Path, tokens: int) -> Path:
+    """Where the checkpoint at `tokens` stands, once it is written."""
+    return folder / f"{_PREFIX}{tokens:015d}"
+
+
 def save(
     folder: Path,
     position: Position,
@@ -59,7 +64,7 @@ def save(
 
     One that stands there already, whole and of the same position, is left as it is.
     """
-    final = folder / f"{_PREFIX}{position.tokens:015d}"
+    final = place(folder, position.tokens)
     if _stands(final, position):
         return final
     temporary = folder / f"{_TEMPORARY}{final.name}-{os.getpid()}"

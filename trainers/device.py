@@ -1,9 +1,11 @@
 """The one place where device, precision and threads are chosen.
 
 Touches torch's process-wide thread count and matmul precision, nothing else. CUDA is used when
-there is one, computing in bf16 over fp32 master weights; a CPU computes in fp32. On a CPU asked
-for bf16 the attention stays in fp32, since the bf16 backward of CPU attention is three times
-slower (`trainers.model`).
+there is one. Precision `auto` is bf16 compute over fp32 master weights wherever the hardware
+multiplies bf16 itself: GPUs since Ampere, and CPUs with AMX or AVX512-BF16, where a step is 1.5 to
+2 times as fast as in fp32 from 64 channels up (`scripts/bench_trainer.py`); else fp32. It depends
+on the machine alone, so that all trials of a sweep share it, and is part of `describe`, which a
+sweep records and compares on resuming. On a CPU attention stays in fp32 (`trainers.model`).
 """
 
 from __future__ import annotations
@@ -35,14 +37,23 @@ class Device:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
+    @property
+    def name(self) -> str:
+        """What the device calls itself; `trainers.peaks` knows some."""
+        return torch.cuda.get_device_name(self.device) if self.is_cuda else _cpu_name()
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
     def describe(self) -> dict[str, str | int | None]:
         """What a journal should remember of the machine: versions, device, precision."""
-        cuda = self.device.type == "cuda"
+        cuda = self.is_cuda
         return {
             "torch": torch.__version__,
             "python": platform.python_version(),
             "device": self.device.type,
-            "device_name": torch.cuda.get_device_name() if cuda else _cpu_name(),
+            "device_name": self.name,
             "precision": self.precision,
             "threads": self.threads,
             "cuda": torch.version.cuda if cuda else None,
@@ -63,16 +74,27 @@ def choose_device(config: TrainConfig) -> Device:
     cuda = available and config.device != "cpu"
     precision = config.precision
     if precision == "auto":
-        precision = "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
-    elif precision == "bf16" and cuda and not torch.cuda.is_bf16_supported():
+        native = _cuda_has_bf16() if cuda else _cpu_has_bf16()
+        precision = "bf16" if native else "fp32"
+    elif precision == "bf16" and cuda and not _cuda_has_bf16():
         name = torch.cuda.get_device_name()
         raise DeviceError(f"precision is 'bf16' but {name} does not compute in it; use fp32")
     if torch.get_num_threads() != config.threads:
         torch.set_num_threads(config.threads)
     if cuda:
-        torch.set_float32_matmul_precision("high")
+        torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
     device = torch.device("cuda" if cuda else "cpu")
     return Device(device=device, precision=precision, threads=config.threads)
+
+
+def _cuda_has_bf16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; False where torch is too old to say."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _cpu_name() -> str:

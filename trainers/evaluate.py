@@ -13,20 +13,22 @@ from torch import Tensor, nn
 
 from trainers.device import Device
 
-# What stays in a core's cache, and what fills a GPU.
+# What stays in a core's cache, and what fills a GPU; its logits (bf16, fp32 and their softmax, ten
+# bytes each) are kept within a few GB.
 CHUNK_TOKENS = {"cpu": 4096, "cuda": 131072}
+CHUNK_LOGITS = 2**28
 
 
 @torch.no_grad()
-def held_out_loss(model: nn.Module, windows: Tensor, device: Device) -> Tensor:
-    """Mean nats per token over `windows` [n, T + 1], as a scalar tensor on the device."""
+def held_out_total(network: nn.Module, windows: Tensor, device: Device, vocab: int) -> Tensor:
+    """Sum over `windows` [n, T + 1] of their mean nats per token, a scalar on the device."""
     context = windows.shape[1] - 1
     total = torch.zeros((), device=device.device)
-    rows = max(1, CHUNK_TOKENS.get(device.device.type, 4096) // context)
+    tokens = min(CHUNK_TOKENS.get(device.device.type, 4096), CHUNK_LOGITS // vocab)
     with device.autocast():
-        for chunk in windows.split(rows):
-            total += model(chunk) * chunk.shape[0]
-    return total / windows.shape[0]
+        for chunk in windows.split(max(1, tokens // context)):
+            total += network(chunk) * chunk.shape[0]
+    return total
 
 
 def bits_per_byte(nats_per_token: float, bytes_per_token: float) -> float:

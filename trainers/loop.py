@@ -3,8 +3,8 @@
 Touches the device and the folder it is given. A call trains one segment, up to `until`, and ends
 with an evaluated, checkpointed report exactly there; the next call resumes from that checkpoint,
 bit for bit on one CPU machine, since the rate, the batch and the places of evaluation are pure
-functions of the position. Inside the step loop nothing is read back from the device: losses add
-up there and are read once a report.
+functions of the position. What is trained is any module of the contract in `trainers.network`;
+how its steps are taken is `trainers.learner`'s part. The device is read once a report.
 
 A run counts as diverged when a loss is not finite, or when the held-out loss stands more than
 `DIVERGENCE_MARGIN` nats above its lowest at `DIVERGENCE_REPORTS` scheduled evaluations in a row.
@@ -17,29 +17,28 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainers import checkpoint
 from trainers.checkpoint import CheckpointError, Position
-from trainers.config import ModelConfig, TrainConfig
+from trainers.config import TrainConfig
 from trainers.corpus import Corpus, prepare
-from trainers.data import Batches, DataError, Windows, held_out_windows
+from trainers.data import Batches, DataError, held_out_windows
 from trainers.device import Device, choose_device
-from trainers.evaluate import bits_per_byte, held_out_loss
+from trainers.distributed import ALONE, Group
+from trainers.evaluate import bits_per_byte, held_out_total
+from trainers.feed import Feed
 from trainers.flops import model_cost
-from trainers.network import build_network, move
-from trainers.optimizer import apply_gradients, build_optimizer
+from trainers.learner import Learner
 from trainers.schedule import Anneal, Phase, Schedule, anneal_points, evaluation_points
 
 DIVERGENCE_MARGIN = 1.0
 DIVERGENCE_REPORTS = 3
-
-Build = Callable[[ModelConfig, torch.Generator], nn.Module]
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +80,15 @@ def train(
     resume: Path | None = None,
     anneal: bool = False,
     stop: Callable[[], bool] = never,
+    group: Group = ALONE,
 ) -> Iterator[Report]:
     """Train from nothing, or from the checkpoint `resume`, to `until` tokens in whole steps.
 
     Checkpoints go into `folder`. With `anneal` the rate falls to zero from the checkpoint to
     `until`, off the trunk, whose files stay as they are. `stop` is asked at every report; once
-    true, the segment ends with that report, checkpointed. Raises ValueError (of the module
-    concerned) before the first step when the run cannot be as asked.
+    true, the segment ends with that report, checkpointed. All processes of a `group` make the
+    same call and get the same reports; the leading one is asked to stop, and writes. Raises
+    ValueError (of the module concerned) before the first step when the run cannot be as asked.
     """
     target = config.floor_tokens(until)
     position = _BEGINNING if resume is None else checkpoint.read_position(resume)
@@ -95,44 +96,14 @@ def train(
     device = choose_device(config)
     corpus = prepare(config.data)
     _check_recipe(_recipe(config, corpus), position, resume)
-    run = _Run(config, schedule, device, corpus, folder, position)
+    run = _Run(config, schedule, device, corpus, folder, position, target, group)
     if resume is not None:
         run.learner.load(resume)
-    return run.reports(target, stop)
+    return run.reports(stop)
 
 
 class SegmentError(ValueError):
     """A call of `train` that cannot be as asked."""
-
-
-class Learner:
-    """A network and its optimizer, and the one step they take together.
-
-    `build` makes the network, as the contract of `trainers.network` asks, from the configuration
-    and the run's generator.
-    """
-
-    def __init__(self, config: TrainConfig, device: Device, build: Build = build_network) -> None:
-        self.device = device
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.model = move(build(config.model, self.generator), device.device)
-        self.optimizer = build_optimizer(self.model, config.optimizer)
-        self._parameters: list[Tensor] = list(self.model.parameters())
-        self._clip = config.optimizer.clip
-
-    def step(self, window: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-        """One update on `window` [B, T + 1]; its loss and gradient norm, left on the device."""
-        with self.device.autocast():
-            loss: Tensor = self.model(window)
-        loss.backward()
-        norm = apply_gradients(self.optimizer, self._parameters, rate, self._clip)
-        return loss.detach(), norm
-
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint's tensors."""
-        checkpoint.load_tensors(
-            path, model=self.model, optimizer=self.optimizer, generator=self.generator
-        )
 
 
 class _Run:
@@ -146,6 +117,8 @@ class _Run:
         corpus: Corpus,
         folder: Path,
         position: Position,
+        target: int,
+        group: Group = ALONE,
     ) -> None:
         self.config = config
         self.schedule = schedule
@@ -153,33 +126,42 @@ class _Run:
         self.corpus = corpus
         self.folder = folder
         self.position = position
+        self.target = target
+        self.group = group
         self.recipe = _recipe(config, corpus)
-        self.batches = _batches(config, corpus)
+        batches = _batches(config, corpus)
+        rows = group.share(config.sequences_per_step, "sequences of a batch")
+        self.feed = Feed([batches], device, rows=rows)
         context = config.model.context
-        count = config.evaluation.tokens // context
-        held_out = held_out_windows(corpus.held_out(), context=context, count=count)
-        self.held_out = torch.from_numpy(held_out).to(device.device)
-        self.flops_per_token = model_cost(config.model).flops_per_token
-        self.learner = Learner(config, device)
+        self.held_out_count = config.evaluation.tokens // context
+        held_out = held_out_windows(corpus.held_out(), context=context, count=self.held_out_count)
+        mine = held_out[group.rank :: group.workers]
+        self.held_out = torch.from_numpy(mine).to(device.device)
+        self.cost = model_cost(config.model)
+        left = self.cost.flops(max(0, target - position.tokens))
+        self.learner = Learner(config, device, flops=left, group=group)
 
-    def reports(self, target: int, stop: Callable[[], bool]) -> Iterator[Report]:
-        _clear_unfinished(self.folder)
+    def reports(self, stop: Callable[[], bool]) -> Iterator[Report]:
+        if self.group.leads:
+            _clear_unfinished(self.folder)
         began = saved = time.monotonic()
+        target = self.target
         scheduled = set(self._scheduled())
         places = [tokens for tokens in scheduled if self.position.tokens < tokens < target]
         for place in [*sorted(places), target]:
             train_loss, norm = self._train_to(place)
             loss, train_loss, norm = self._read(train_loss, norm)
             diverged = self._follow(place, loss, train_loss, scheduled=place in scheduled)
-            last = not diverged and (place == target or stop())
+            last = not diverged and (place == target or self._agreed(stop()))
             now = time.monotonic()
+            due = self._agreed(now - saved >= self.config.checkpoint.every_s)
             path = None
-            if last or (not diverged and now - saved >= self.config.checkpoint.every_s):
+            if last or (due and not diverged):
                 path, saved = self._save(last), now
             told = time.monotonic()
             yield Report(
                 tokens=place,
-                flops=float(self.flops_per_token * place),
+                flops=self.cost.flops(place),
                 loss=loss,
                 bits_per_byte=bits_per_byte(loss, self.corpus.bytes_per_token),
                 train_loss=train_loss,
@@ -201,21 +183,23 @@ class _Run:
 
     def _train_to(self, place: int) -> tuple[Tensor, Tensor]:
         """Steps up to `place` tokens; the mean loss and the last norm, on the device."""
-        total = torch.zeros((), device=self.device.device)
-        norm = torch.full((), math.nan, device=self.device.device)
         size = self.config.batch_tokens
         first, past = self.position.tokens // size, place // size
-        for k in range(first, past):
-            window = to_device(self.batches.batch(k), self.device)
-            loss, norm = self.learner.step(window, self.schedule.rate_at(k * size))
-            total += loss
-        return total / (past - first) if past > first else norm, norm
+        return self.learner.train(
+            self.feed, lambda k: self.schedule.rate_at(k * size), first, past
+        )
 
     def _read(self, train_loss: Tensor, norm: Tensor) -> tuple[float, float, float]:
         """Evaluate, and read everything from the device at once."""
-        loss = held_out_loss(self.learner.model, self.held_out, self.device)
-        values = torch.stack([loss, train_loss.float(), norm.float()]).tolist()
+        total = held_out_total(
+            self.learner.network, self.held_out, self.device, self.config.model.padded_vocab
+        )
+        sums = self.group.summed(torch.stack([total, train_loss.float()]))
+        values = torch.stack([sums[0] / self.held_out_count, sums[1], norm.float()]).tolist()
         return values[0], values[1], values[2]
+
+    def _agreed(self, wish: bool) -> bool:
+        return self.group.agreed(wish, self.device.device)
 
     def _follow(self, place: int, loss: float, train_loss: float, *, scheduled: bool) -> bool:
         """Move the position to `place`; whether the run has diverged."""
@@ -238,31 +222,18 @@ class _Run:
         return not finite or rising >= DIVERGENCE_REPORTS
 
     def _save(self, segment_end: bool) -> Path:
-        position = self.position
-        path = checkpoint.save(
-            self.folder,
-            Position(
-                tokens=position.tokens,
-                recipe=position.recipe,
-                segment_end=segment_end,
-                best_loss=position.best_loss,
-                rising=position.rising,
-                annealing=position.annealing,
-            ),
-            model=self.learner.model,
-            optimizer=self.learner.optimizer,
-            generator=self.learner.generator,
-        )
-        checkpoint.discard_old(self.folder, self.config.checkpoint.keep)
+        path = checkpoint.place(self.folder, self.position.tokens)
+        if self.group.leads:
+            checkpoint.save(
+                self.folder,
+                replace(self.position, segment_end=segment_end),
+                model=self.learner.network,
+                optimizer=self.learner.optimizer,
+                generator=self.learner.generator,
+            )
+            checkpoint.discard_old(self.folder, self.config.checkpoint.keep)
+        self._agreed(True)  # the others wait until it is written
         return path
-
-
-def to_device(windows: Windows, device: Device) -> Tensor:
-    """int64 windows on the device, copied beside the work that goes on there."""
-    tensor = torch.from_numpy(windows)
-    if device.device.type == "cuda":
-        return tensor.pin_memory().to(device.device, non_blocking=True)
-    return tensor.to(device.device)
 
 
 _BEGINNING = Position(tokens=0, recipe={}, segment_end=False, best_loss=None, rising=0)

@@ -13,7 +13,7 @@ from trainers import checkpoint
 from trainers.checkpoint import CheckpointError, Position
 from trainers.config import TrainConfig
 from trainers.device import Device
-from trainers.loop import Learner
+from trainers.learner import Learner
 
 CONFIG = TrainConfig.model_validate(
     {
@@ -44,7 +44,7 @@ def save(folder: Path, where: Position, learner: Learner | None = None) -> Path:
     return checkpoint.save(
         folder,
         where,
-        model=learner.model,
+        model=learner.network,
         optimizer=learner.optimizer,
         generator=learner.generator,
     )

@@ -14,11 +14,28 @@ from trainers.device import DeviceError, choose_device
 Make = Callable[..., TrainConfig]
 
 
-def test_a_cpu_computes_in_fp32_with_its_threads(make_config: Make) -> None:
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({"amx_bf16": True}, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_f": True, "amx_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
+def test_a_cpu_computes_in_bf16_where_it_multiplies_bf16(
+    make_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: dict[str, bool],
+    precision: str,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     device = choose_device(make_config(threads=1))
-    assert (device.device.type, device.precision) == ("cpu", "fp32")
+    assert (device.device.type, device.precision) == ("cpu", precision)
+    assert device.describe()["precision"] == precision
     assert torch.get_num_threads() == 1
-    assert choose_device(make_config(precision="bf16")).precision == "bf16"
+    for wish in ("fp32", "bf16"):
+        assert choose_device(make_config(precision=wish)).precision == wish
 
 
 def test_the_description_is_plain(make_config: Make) -> None:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from trainers.config import TrainConfig
 from trainers.corpus import prepare
 from trainers.device import Device
-from trainers.evaluate import held_out_loss
+from trainers.evaluate import held_out_total
 from trainers.loop import _BEGINNING, _Run  # pyright: ignore[reportPrivateUsage]
 from trainers.schedule import Schedule
 
@@ -46,7 +46,7 @@ class OneDevice(TorchDispatchMode):
 def run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> _Run:
     config = make_config()
     corpus = prepare(config.data)
-    return _Run(config, Schedule(config), META, corpus, tmp_path, _BEGINNING)
+    return _Run(config, Schedule(config), META, corpus, tmp_path, _BEGINNING, 40 * 64)
 
 
 def test_steps_between_two_reads(run: _Run) -> None:
@@ -57,7 +57,7 @@ def test_steps_between_two_reads(run: _Run) -> None:
 
 def test_evaluation(run: _Run) -> None:
     with OneDevice():
-        loss = held_out_loss(run.learner.model, run.held_out, META)
+        loss = held_out_total(run.learner.network, run.held_out, META, 256)
     assert loss.device.type == "meta"
 
 

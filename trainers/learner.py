@@ -1,0 +1,143 @@
+"""A network and its optimizer, and the steps they take together.
+
+Touches the device. Nothing is read back from it between the first step and the last of a call of
+`train`: losses add up there, rates are numbers of the host, and Python's garbage collector rests
+(nanochat measured pauses of half a second). A batch that does not fit into a GPU's memory is cut
+into equal micro-batches, the largest that fit, whose gradients add up to the exact batch's.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainers import checkpoint
+from trainers.compiling import Compiled, worthwhile
+from trainers.config import ModelConfig, TrainConfig
+from trainers.device import Device
+from trainers.distributed import ALONE, Group
+from trainers.feed import Feed
+from trainers.network import build_network, move
+from trainers.optimizer import apply_gradients, build_optimizer
+
+Build = Callable[[ModelConfig, torch.Generator], nn.Module]
+
+log = logging.getLogger(__name__)
+
+
+class Learner:
+    """One network under training.
+
+    `build` makes it, as the contract of `trainers.network` asks, from the configuration and the
+    run's generator. `flops` are those that the call has before it, by which `compile: auto` is
+    decided. `group` are the processes that share every batch.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        device: Device,
+        build: Build = build_network,
+        *,
+        flops: float = 0.0,
+        group: Group = ALONE,
+    ) -> None:
+        self.device = device
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.network = move(build(config.model, self.generator), device.device)
+        self.optimizer = build_optimizer(self.network, config.optimizer)
+        self.compiled = _compiles(config, device, flops)
+        self._group = group
+        self._pass: Callable[[Tensor], Tensor] = self.network
+        if self.compiled:
+            self._pass = Compiled(self.network, graphs=config.compile == "graphs")
+        self._parameters: list[Tensor] = list(self.network.parameters())
+        self._clip = config.optimizer.clip
+        self._micro: int | None = None
+
+    def train(
+        self, feed: Feed, rates: Callable[[int], float], first: int, past: int
+    ) -> tuple[Tensor, Tensor]:
+        """Steps `first` to `past` - 1; their mean loss and the last norm, left on the device.
+
+        `rates` gives the rate of step k. NaN where there is no step to do.
+        """
+        total = torch.zeros((), device=self.device.device)
+        norm = torch.full((), math.nan, device=self.device.device)
+        with garbage_kept():
+            for k in range(first, past):
+                loss, norm = self.step(feed.windows(k), rates(k))
+                total += loss
+        return total / (past - first) if past > first else norm, norm
+
+    def step(self, windows: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """One update on `windows` [B, T + 1]; its loss and gradient norm, left on the device."""
+        loss = self._gradients(windows)
+        self._group.add_up(self._parameters)
+        norm = apply_gradients(self.optimizer, self._parameters, rate, self._clip)
+        return loss, norm
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint's tensors."""
+        checkpoint.load_tensors(
+            path, model=self.network, optimizer=self.optimizer, generator=self.generator
+        )
+
+    def _gradients(self, windows: Tensor) -> Tensor:
+        """Gradients of the batch in the parameters; its mean loss."""
+        while True:
+            try:
+                return self._accumulated(windows, self._micro or len(windows))
+            except torch.OutOfMemoryError:
+                self._micro = smaller(len(windows), self._micro or len(windows))
+                if self._micro is None or self._group.workers > 1:
+                    raise
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            log.warning("the batch does not fit into memory; going on by %d rows", self._micro)
+
+    def _accumulated(self, windows: Tensor, rows: int) -> Tensor:
+        parts = windows.split(rows)
+        share = 1 / (len(parts) * self._group.workers)
+        total: Tensor | None = None
+        for part in parts:
+            with self.device.autocast():
+                loss = self._pass(part)
+            if share != 1:
+                loss = loss * share
+            loss.backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        if total is None:
+            raise ValueError("a batch has no sequences")
+        return total
+
+
+def smaller(sequences: int, rows: int) -> int | None:
+    """The next smaller number of rows that divides a batch of `sequences`; None below 1."""
+    return next((n for n in range(rows - 1, 0, -1) if sequences % n == 0), None)
+
+
+@contextmanager
+def garbage_kept() -> Generator[None]:
+    """Python's cyclic garbage collector at rest, and as it was afterwards."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _compiles(config: TrainConfig, device: Device, flops: float) -> bool:
+    if config.compile == "auto":
+        return device.is_cuda and worthwhile(flops, device.name)
+    return config.compile != "never"

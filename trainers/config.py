@@ -47,12 +47,19 @@ class ModelConfig(_Frozen):
     vocab: Annotated[Count, Field(ge=2, le=LARGEST_VOCAB)] = BYTES
     tied: bool = True
     qk_norm: bool = True
+    positions: Literal["learned", "rotary"] = "learned"
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> ModelConfig:
         if self.width % self.heads:
             raise FieldError(
                 "heads", f"{self.heads} heads do not divide width {self.width}; use a divisor"
+            )
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            channels = self.width // self.heads
+            raise FieldError(
+                "positions",
+                f"'rotary' turns pairs of channels, and a head has {channels}; change model.heads",
             )
         return self
 
@@ -188,7 +195,15 @@ class TrainConfig(_Frozen):
             mode="json", exclude={"checkpoint", "evaluation", "device", "threads", "compile"}
         )
         del recipe["data"]["cache"], recipe["data"]["max_epochs"]
+        for key, past in _PAST_MODEL.items():
+            if recipe["model"][key] == past:
+                del recipe["model"][key]
         return recipe
+
+
+_PAST_MODEL = {"positions": "learned"}
+"""What models were before a key existed: left out of the recipe, so that checkpoints of earlier
+releases go on."""
 
 
 def _canonical(data: object) -> str:

@@ -62,7 +62,7 @@ def model_cost(model: ModelConfig) -> ModelCost:
     body = layers * 12 * width * width
     table = model.padded_vocab * width
     norms = (2 * layers + 1) * width
-    positions = context * width
+    positions = context * width if model.positions == "learned" else 0
     attention = 12 * layers * width * context
     return ModelCost(
         body_params=body,

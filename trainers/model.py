@@ -1,10 +1,10 @@
 """A decoder-only transformer in the manner of GPT-2 and nanoGPT.
 
-Pre-norm blocks, learned positions, causal attention by `scaled_dot_product_attention`, an MLP of
-four widths with GELU, no biases, no dropout, a head tied to the embedding, residual projections
-initialised smaller by sqrt(2 L) (Radford et al. 2019). QK-norm scales queries and keys to unit
-RMS without a gain (Henry et al. 2020; Dehghani et al. 2023), which lets one rule for the learning
-rate hold to higher rates. Touches no global random state: the generator is handed in.
+Pre-norm blocks, learned or rotary positions, causal attention by `scaled_dot_product_attention`,
+an MLP of four widths with GELU, no biases, no dropout, a head tied to the embedding, residual
+projections initialised smaller by sqrt(2 L) (Radford et al. 2019). QK-norm scales queries and keys
+to unit RMS without a gain (Henry et al. 2020; Dehghani et al. 2023), which lets one rule for the
+learning rate hold to higher rates. Touches no global random state: the generator is handed in.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from trainers.config import ModelConfig
 from trainers.loss import next_token_loss
+from trainers.rotary import rotary_table, rotate
 
 INIT_STD = 0.02
 
@@ -28,7 +29,9 @@ class GPT(nn.Module):
         super().__init__()
         self.vocab = config.vocab
         self.embedding = nn.Embedding(config.padded_vocab, config.width)
-        self.positions = nn.Embedding(config.context, config.width)
+        self.positions = None
+        if config.positions == "learned":
+            self.positions = nn.Embedding(config.context, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, bias=False)
         self.head = nn.Linear(config.width, config.padded_vocab, bias=False)
@@ -45,7 +48,9 @@ class GPT(nn.Module):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, T] to logits [B, T, V], V the vocabulary without its padding."""
-        x = self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
+        x = self.embedding(tokens)
+        if self.positions is not None:
+            x = x + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
         logits = self.head(self.norm(x))
@@ -77,6 +82,9 @@ class Attention(nn.Module):
         self.qk_norm = config.qk_norm
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
+        self.register_buffer("rotary", None, persistent=False)
+
+    rotary: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
         batch, context, width = x.shape
@@ -84,6 +92,8 @@ class Attention(nn.Module):
         qk, v = qkv[:, :, :2], qkv[:, :, 2].transpose(1, 2)
         if self.qk_norm:
             qk = functional.rms_norm(qk, qk.shape[-1:]).to(v.dtype)
+        if self.rotary is not None:
+            qk = rotate(qk, self.rotary[:, :context])
         q, k = (part.transpose(1, 2) for part in qk.unbind(2))
         y = _attend(q, k, v)
         return self.out(y.transpose(1, 2).reshape(batch, context, width))
@@ -103,6 +113,11 @@ def build_model(config: ModelConfig, generator: torch.Generator) -> GPT:
     with torch.device("meta"):
         model = GPT(config)
     model.to_empty(device="cpu").tie()
+    if config.positions == "rotary":
+        table = rotary_table(config.context, config.width // config.heads)
+        for module in model.modules():
+            if isinstance(module, Attention):
+                module.rotary = table
     residual_std = INIT_STD / math.sqrt(2 * config.layers)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -18,6 +18,7 @@ SHAPES = [
     ModelConfig(layers=2, width=32, context=16),
     ModelConfig(layers=3, width=48, heads=4, context=32, vocab=300, tied=False),
     ModelConfig(layers=1, width=64, heads=1, context=64, qk_norm=False),
+    ModelConfig(layers=2, width=64, heads=2, context=32, positions="rotary"),
 ]
 
 

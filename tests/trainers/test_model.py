@@ -24,7 +24,15 @@ def tokens(vocab: int = 256) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"tied": False}, {"qk_norm": False}, {"vocab": 300}, {"heads": 1}]
+    "options",
+    [
+        {},
+        {"tied": False},
+        {"qk_norm": False},
+        {"vocab": 300},
+        {"heads": 1},
+        {"positions": "rotary"},
+    ],
 )
 def test_a_token_sees_only_what_came_before(options: dict[str, object]) -> None:
     config = SMALL.model_copy(update=options)

@@ -12,15 +12,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 VERSION = 1
 _PREFIX = "tokens-"
@@ -47,19 +46,24 @@ class Position:
     annealing: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensors:
+    """What a run has learned: weights by parameter, and the rest of its state.
+
+    `kept` holds the optimizer's slots as `parameter/slot` (exp_avg, exp_avg_sq, step) and the
+    `generator`.
+    """
+
+    weights: Mapping[str, Tensor]
+    kept: Mapping[str, Tensor]
+
+
 def place(folder: Path, tokens: int) -> Path:
     """Where the checkpoint at `tokens` stands, once it is written."""
     return folder / f"{_PREFIX}{tokens:015d}"
 
 
-def save(
-    folder: Path,
-    position: Position,
-    *,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> Path:
+def save(folder: Path, position: Position, tensors: Tensors) -> Path:
     """Write a checkpoint into `folder` and return its path, durable when this returns.
 
     One that stands there already, whole and of the same position, is left as it is.
@@ -71,10 +75,8 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    tensors = {name: tensor.detach() for name, tensor in model.named_parameters()}
-    save_file(_on_cpu(tensors), temporary / _FILES[0])
-    kept = _optimizer_tensors(model, optimizer)
-    save_file(_on_cpu(kept | {"generator": generator.get_state()}), temporary / _FILES[1])
+    save_file(_on_cpu(tensors.weights), temporary / _FILES[0])
+    save_file(_on_cpu(tensors.kept), temporary / _FILES[1])
     for name in _FILES:
         _sync(temporary / name)
     state = {
@@ -125,36 +127,17 @@ def read_position(path: Path) -> Position:
     )
 
 
-def load_tensors(
-    path: Path,
-    *,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> None:
-    """Put a checkpoint's tensors into a model and an optimizer built from the same recipe."""
+def read_tensors(path: Path, names: Collection[str]) -> Tensors:
+    """A checkpoint's tensors, of a network whose parameters have these names, on the CPU."""
     try:
         weights = load_file(path / _FILES[0])
-        moments = load_file(path / _FILES[1])
+        kept = load_file(path / _FILES[1])
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); {_ADVICE}") from error
-    generator.set_state(moments.pop("generator"))
-    parameters = dict(model.named_parameters())
-    if weights.keys() != parameters.keys():
-        odd = sorted(weights.keys() ^ parameters.keys())[0]
-        raise CheckpointError(f"{path} is of another model: {odd} is not in both; {_ADVICE}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-    by_parameter: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in moments.items():
-        name, _, slot = key.rpartition("/")
-        by_parameter.setdefault(name, {})[slot] = tensor
-    for name, slots in by_parameter.items():
-        parameter = parameters[name]
-        optimizer.state[parameter] = {
-            slot: tensor.to(parameter.device) for slot, tensor in slots.items()
-        }
+    odd = sorted(weights.keys() ^ set(names))
+    if odd:
+        raise CheckpointError(f"{path} is of another model: {odd[0]} is not in both; {_ADVICE}")
+    return Tensors(weights=weights, kept=kept)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -208,14 +191,6 @@ def _stands(path: Path, position: Position) -> bool:
     except CheckpointError as error:
         log.warning("writing a checkpoint anew: %s", error)
         return False
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{name}/{slot}": tensor
-        for name, parameter in model.named_parameters()
-        for slot, tensor in optimizer.state.get(parameter, {}).items()
-    }
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers import checkpoint
+from trainers.checkpoint import Tensors
 from trainers.compiling import Compiled, worthwhile
 from trainers.config import ModelConfig, TrainConfig
 from trainers.device import Device
@@ -84,11 +85,29 @@ class Learner:
         norm = apply_gradients(self.optimizer, self._parameters, rate, self._clip)
         return loss, norm
 
+    def tensors(self) -> Tensors:
+        """What a checkpoint holds of this learner."""
+        named = dict(self.network.named_parameters())
+        slots = {
+            f"{name}/{slot}": tensor
+            for name, parameter in named.items()
+            for slot, tensor in self.optimizer.state.get(parameter, {}).items()
+        }
+        return Tensors(weights=named, kept=slots | {"generator": self.generator.get_state()})
+
     def load(self, path: Path) -> None:
         """Continue from a checkpoint's tensors."""
-        checkpoint.load_tensors(
-            path, model=self.network, optimizer=self.optimizer, generator=self.generator
-        )
+        named = dict(self.network.named_parameters())
+        tensors = checkpoint.read_tensors(path, named)
+        with torch.no_grad():
+            for name, parameter in named.items():
+                parameter.copy_(tensors.weights[name])
+        for key, tensor in tensors.kept.items():
+            name, _, slot = key.rpartition("/")
+            if name:
+                parameter = named[name]
+                self.optimizer.state[parameter][slot] = tensor.to(parameter.device)
+        self.generator.set_state(tensors.kept["generator"])
 
     def _gradients(self, windows: Tensor) -> Tensor:
         """Gradients of the batch in the parameters; its mean loss."""

@@ -31,7 +31,7 @@ class GPT(nn.Module):
         self.embedding = nn.Embedding(config.padded_vocab, config.width)
         self.positions = None
         if config.positions == "learned":
-            self.positions = nn.Embedding(config.context, config.width)
+            self.positions = Positions(config.context, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, bias=False)
         self.head = nn.Linear(config.width, config.padded_vocab, bias=False)
@@ -50,11 +50,18 @@ class GPT(nn.Module):
         """Tokens [B, T] to logits [B, T, V], V the vocabulary without its padding."""
         x = self.embedding(tokens)
         if self.positions is not None:
-            x = x + self.positions.weight[: tokens.shape[1]]
+            x = self.positions(x)
         for block in self.blocks:
             x = block(x)
         logits = self.head(self.norm(x))
         return logits if logits.shape[-1] == self.vocab else logits[..., : self.vocab]
+
+
+class Positions(nn.Embedding):
+    """Adds to each place of x [B, T, d] what was learned for it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input + self.weight[: input.shape[1]]
 
 
 class Block(nn.Module):

@@ -40,14 +40,7 @@ def trained(steps: int = 1) -> Learner:
 
 
 def save(folder: Path, where: Position, learner: Learner | None = None) -> Path:
-    learner = learner or trained()
-    return checkpoint.save(
-        folder,
-        where,
-        model=learner.network,
-        optimizer=learner.optimizer,
-        generator=learner.generator,
-    )
+    return checkpoint.save(folder, where, (learner or trained()).tensors())
 
 
 def test_round_trip(tmp_path: Path) -> None:

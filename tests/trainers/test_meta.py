@@ -16,11 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainers.config import TrainConfig
-from trainers.corpus import prepare
+from trainers.course import Course
 from trainers.device import Device
 from trainers.evaluate import held_out_total
-from trainers.loop import _BEGINNING, _Run  # pyright: ignore[reportPrivateUsage]
-from trainers.schedule import Schedule
+from trainers.loop import Run
 
 META = Device(device=torch.device("meta"), precision="fp32", threads=1)
 # Optimizers without fused kernels count their steps in CPU scalars.
@@ -43,28 +42,27 @@ class OneDevice(TorchDispatchMode):
 
 
 @pytest.fixture
-def run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> _Run:
+def run(make_config: Callable[..., TrainConfig], tmp_path: Path) -> Run:
     config = make_config()
-    corpus = prepare(config.data)
-    return _Run(config, Schedule(config), META, corpus, tmp_path, _BEGINNING, 40 * 64)
+    return Run(Course(config, until=config.horizon, folder=tmp_path), META)
 
 
-def test_steps_between_two_reads(run: _Run) -> None:
+def test_steps_between_two_reads(run: Run) -> None:
     with OneDevice():
-        train_loss, norm = run._train_to(5 * 64)  # pyright: ignore[reportPrivateUsage]
+        train_loss, norm = run.train_to(5 * 64)
     assert (train_loss.device.type, norm.device.type) == ("meta", "meta")
 
 
-def test_evaluation(run: _Run) -> None:
+def test_evaluation(run: Run) -> None:
     with OneDevice():
         loss = held_out_total(run.learner.network, run.held_out, META, 256)
     assert loss.device.type == "meta"
 
 
-def test_a_hidden_read_would_be_seen(run: _Run) -> None:
-    train_loss, norm = run._train_to(64)  # pyright: ignore[reportPrivateUsage]
+def test_a_hidden_read_would_be_seen(run: Run) -> None:
+    train_loss, norm = run.train_to(64)
     with pytest.raises((RuntimeError, NotImplementedError)):
-        run._read(train_loss, norm)  # pyright: ignore[reportPrivateUsage]
+        run.read(train_loss, norm)
 
 
 def test_a_misplaced_tensor_would_be_seen() -> None:

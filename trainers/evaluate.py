@@ -20,14 +20,20 @@ CHUNK_LOGITS = 2**28
 
 
 @torch.no_grad()
-def held_out_total(network: nn.Module, windows: Tensor, device: Device, vocab: int) -> Tensor:
-    """Sum over `windows` [n, T + 1] of their mean nats per token, a scalar on the device."""
+def held_out_total(
+    network: nn.Module, windows: Tensor, device: Device, vocab: int, *, members: int = 1
+) -> Tensor:
+    """Sum over `windows` [n, T + 1] of their mean nats per token, on the device.
+
+    A scalar; for a stack of networks (`trainers.stacked`), one of each of its `members`.
+    """
     context = windows.shape[1] - 1
     total = torch.zeros((), device=device.device)
     tokens = min(CHUNK_TOKENS.get(device.device.type, 4096), CHUNK_LOGITS // vocab)
     with device.autocast():
-        for chunk in windows.split(max(1, tokens // context)):
-            total += network(chunk) * chunk.shape[0]
+        for chunk in windows.split(max(1, tokens // context // members)):
+            each = chunk if members == 1 else chunk.repeat(members, 1)
+            total = total + network(each) * chunk.shape[0]
     return total
 
 

@@ -24,8 +24,9 @@ SHARE_OF_MEMORY = 0.25
 class Feed:
     """The windows of each step, int64 [sequences, T + 1] on the device.
 
-    `rows` is the part of each batch that is this process's; several runs' batches (`lockstep`)
-    follow each other. `resident` says where the tokens live; None leaves it to their size.
+    `rows` is the part of each batch that is this process's. Several runs' batches, of one text,
+    follow each other (`trainers.lockstep`). `resident` says where the tokens live; None leaves it
+    to their size.
     """
 
     def __init__(
@@ -41,9 +42,8 @@ class Feed:
         self._rows = rows
         self._tokens: Tensor | None = None
         tokens = batches[0].tokens
-        one_text = all(other.tokens is tokens for other in batches)
         if resident is None:
-            resident = one_text and fits(tokens.nbytes, device)
+            resident = fits(tokens.nbytes, device)
         if resident:
             self._tokens = _resident(tokens, device.device)
             self._mask = (1 << 8 * tokens.itemsize) - 1

@@ -54,7 +54,7 @@ class Learner:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.network = move(build(config.model, self.generator), device.device)
         self.optimizer = build_optimizer(self.network, config.optimizer)
-        self.compiled = _compiles(config, device, flops)
+        self.compiled = compiles(config, device, flops)
         self._group = group
         self._pass: Callable[[Tensor], Tensor] = self.network
         if self.compiled:
@@ -156,7 +156,8 @@ def garbage_kept() -> Generator[None]:
         gc.enable()
 
 
-def _compiles(config: TrainConfig, device: Device, flops: float) -> bool:
+def compiles(config: TrainConfig, device: Device, flops: float) -> bool:
+    """Whether a call with `flops` before it compiles its network."""
     if config.compile == "auto":
         return device.is_cuda and worthwhile(flops, device.name)
     return config.compile != "never"

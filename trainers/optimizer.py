@@ -7,7 +7,7 @@ may scale the rate of single parameters (`trainers.network`). Touches the parame
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,26 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Parameters that share a decay and a scale of the rate, the decayed first."""
+    named = dict(model.named_parameters())
+    return [
+        {
+            "params": [named[name] for name in names],
+            "weight_decay": config.weight_decay if role.decays else 0.0,
+            "rate_scale": role.scale,
+        }
+        for role, names in roles(model).items()
+    ]
+
+
+class Role(NamedTuple):
+    """How the optimizer treats a parameter."""
+
+    decays: bool
+    scale: float
+
+
+def roles(model: nn.Module) -> dict[Role, list[str]]:
+    """The names of the parameters by their role, the decayed first."""
     looked_up = {
         id(parameter)
         for module in model.modules()
@@ -36,15 +56,11 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         for parameter in module.parameters(recurse=False)
     }
     scales: Mapping[str, float] = getattr(model, "rate_scales", {})
-    groups: dict[tuple[float, float], list[Tensor]] = {}
+    found: dict[Role, list[str]] = {}
     for name, parameter in model.named_parameters():
         decays = parameter.ndim >= 2 and id(parameter) not in looked_up
-        key = (config.weight_decay if decays else 0.0, scales.get(name, 1.0))
-        groups.setdefault(key, []).append(parameter)
-    return [
-        {"params": parameters, "weight_decay": decay, "rate_scale": scale}
-        for (decay, scale), parameters in sorted(groups.items(), reverse=True, key=lambda g: g[0])
-    ]
+        found.setdefault(Role(decays, scales.get(name, 1.0)), []).append(name)
+    return dict(sorted(found.items(), reverse=True))
 
 
 def apply_gradients(

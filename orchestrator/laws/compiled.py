@@ -100,7 +100,10 @@ def _performed(step: _Step, at: dict[int, Array], covariates: Array) -> Array:
         parts = [at[slot] for slot in step.args]
         if step.pairs:
             parts.insert(0, _weighed(step.pairs, at, covariates))
-        return reduce(np.add if step.op == "sum" else np.multiply, parts)
+        operation = np.add if step.op == "sum" else np.multiply
+        if len(parts) == 2:
+            return operation(parts[0], parts[1])
+        return reduce(operation, parts)
     return OPERATIONS[step.op](*[at[slot] for slot in step.args])
 
 
@@ -115,12 +118,13 @@ def _weighed(pairs: tuple[tuple[int, int], ...], at: dict[int, Array], covariate
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A law ready to compute. P parameters, K covariates. rows: covariate by node of the graph."""
+    """A law ready to compute. P parameters, K covariates. rows: covariate by node of the graph.
+    of_columns: loss and the slopes by those parameters that least squares can solve for."""
 
-    count: int
     rows: Mapping[int, int]
     of_data: Tape
     of_loss: Tape
+    of_columns: Tape
     of_slopes: Tape
 
     def covariates(self, inputs: Array) -> Array:
@@ -140,12 +144,19 @@ class Compiled:
 
     def jacobian(self, values: Array, covariates: Array) -> tuple[Array, Array]:
         """Loss (S, R) and its derivatives (S, P, R)."""
+        return self._sloped(self.of_slopes, values, covariates)
+
+    def columns(self, values: Array, covariates: Array) -> tuple[Array, Array]:
+        """Loss (S, R) and its derivatives by what can be solved for (S, M, R)."""
+        return self._sloped(self.of_columns, values, covariates)
+
+    def _sloped(self, tape: Tape, values: Array, covariates: Array) -> tuple[Array, Array]:
         rows = covariates.shape[-1]
         loss = np.empty((len(values), rows))
-        slopes = np.empty((len(values), self.count, rows))
+        slopes = np.empty((len(values), len(tape.outputs) - 1, rows))
         with np.errstate(all="ignore"):
             for part in self._parts(len(values), covariates):
-                found = self.of_slopes.run(values[part], _cut(covariates, part))
+                found = tape.run(values[part], _cut(covariates, part))
                 loss[part] = found[0]
                 for k, slope in enumerate(found[1:]):
                     slopes[part, k] = slope
@@ -161,8 +172,8 @@ def _cut(covariates: Array, part: slice) -> Array:
     return covariates if covariates.ndim == 2 else covariates[:, part]
 
 
-def compiled(graph: Graph, root: int, count: int, slopes: list[int]) -> Compiled:
-    """The graph's loss and slopes as tapes."""
+def compiled(graph: Graph, root: int, slopes: list[int], solved: list[int]) -> Compiled:
+    """The graph's loss and slopes as tapes. solved: parameters that are solved for."""
     used = graph.needed([root, *slopes])
     rows: dict[int, int] = {}
     for place in [*used, root, *slopes]:
@@ -173,10 +184,10 @@ def compiled(graph: Graph, root: int, count: int, slopes: list[int]) -> Compiled
                     rows.setdefault(arg, len(rows))
     of_data = tape_of(graph, list(rows), {})
     return Compiled(
-        count,
         rows,
         of_data,
         tape_of(graph, [root], rows),
+        tape_of(graph, [root, *(slopes[k] for k in solved)], rows),
         tape_of(graph, [root, *slopes], rows),
     )
 

@@ -5,7 +5,7 @@ batched product and one batched solve an iteration. Three choices:
 
 - Variable projection: only parameters that enter non-linearly are damped in full. Eliminating
   the others from the joint normal equations gives Kaufman's projected step (Kaufman 1975, BIT
-  15:49), so a start walks in the few exponents and the linear parameters follow.
+  15:49), so a start walks in the few exponents; where it arrives, the others are solved for.
 - Huber by iterated weights (Holland and Welsch 1977): a cautious step minimises a majoriser and
   always descends, but slowly where many rows lie beyond the knee. A bold step gives such rows
   a tenth of that curvature (they have none in truth); a start that a bold step does not help
@@ -18,16 +18,17 @@ Huber penalty, and eliminated exactly (their block of the normal equations is di
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.laws.boxed import boxed_minimum
-from orchestrator.laws.forms.base import LawForm
+from orchestrator.laws.forms.base import solvable
+from orchestrator.laws.problem import Array, Flags, Offsets, Problem, huber, huber_weight
+from orchestrator.laws.projection import projected
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+__all__ = ["Array", "Offsets", "Problem", "Solution", "huber", "huber_weight", "minimise"]
 
 _LINEAR_DAMPING = 1e-3  # share of the damping that parameters entering linearly feel
 _BOLD = 0.1  # curvature of rows beyond the knee in a bold step, of that in a cautious one
@@ -35,65 +36,6 @@ _RIDGE = 1e-12  # on the unit diagonal of the scaled normal equations
 _OWN_FLOOR = 1e-8  # of a squared length
 _CAUTIOUS = 3
 _LARGEST_BLOCK = 4_000_000  # numbers in one Jacobian; larger batches are solved in parts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offsets:
-    """Trial offsets. member: (R, T) of zeros and ones. precision: of one offset, relative to a
-    row's. knee: where the penalty turns from quadratic to linear. count: (1 or S, T), how often
-    each trial is drawn."""
-
-    member: Array
-    precision: float
-    knee: float
-    count: Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """What is minimised: sum of weight * huber(residual), plus priors and offset penalties.
-
-    covariates (K, R); target and weight (1 or S, R); box (P,); prior_root and prior_mean (P,): the
-    residual root * (value - mean) is added, squared. In_logs: residuals are of log loss, and
-    target is log loss. unit: what a relative error of 1 is in the residuals' unit.
-    """
-
-    form: LawForm
-    covariates: Array
-    target: Array
-    weight: Array
-    lower: Array
-    upper: Array
-    delta: float
-    in_logs: bool
-    prior_root: Array
-    prior_mean: Array
-    unit: float = 1.0
-    offsets: Offsets | None = None
-
-    def some_rows(self, rows: NDArray[np.intp]) -> Problem:
-        """The problem on some of its rows."""
-        offsets = self.offsets
-        if offsets is not None:
-            offsets = replace(offsets, member=offsets.member[rows])
-        return replace(
-            self,
-            covariates=self.covariates[:, rows],
-            target=self.target[:, rows],
-            weight=np.broadcast_to(self.weight, self.target.shape)[:, rows],
-            offsets=offsets,
-        )
-
-    def rows_of(self, chosen: NDArray[np.intp]) -> Problem:
-        """The problem for some of the starts: what differs by start is cut to them."""
-
-        def cut(values: Array) -> Array:
-            return values if values.shape[0] == 1 else values[chosen]
-
-        offsets = self.offsets
-        if offsets is not None:
-            offsets = replace(offsets, count=cut(offsets.count))
-        return replace(self, target=cut(self.target), weight=cut(self.weight), offsets=offsets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,18 +52,6 @@ class Solution:
 
 def _indices(count: int) -> NDArray[np.intp]:
     return np.arange(count, dtype=np.intp)
-
-
-def huber(residual: Array, delta: float) -> Array:
-    """r^2 / 2 inside delta, linear outside, with continuous slope."""
-    size = np.abs(residual)
-    return np.where(size <= delta, 0.5 * residual * residual, delta * (size - 0.5 * delta))
-
-
-def huber_weight(residual: Array, delta: float) -> Array:
-    """Weight of the quadratic that touches `huber` at `residual` from above: min(1, delta/|r|)."""
-    size = np.abs(residual)
-    return np.where(size <= delta, 1.0, delta / np.maximum(size, delta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,36 +85,26 @@ class Place:
             self.objective[chosen],
         )
 
-    def put(self, better: Flags, other: Place) -> None:
-        if better.all():
+    def put(self, at: NDArray[np.intp], other: Place) -> None:
+        """The starts `at` stand where those of `other` do."""
+        if len(at) == len(self.values):
             self.values, self.offsets, self.residual = other.values, other.offsets, other.residual
             self.gradient, self.objective = other.gradient, other.objective
             return
-        self.values[better], self.offsets[better] = other.values[better], other.offsets[better]
-        self.residual[better] = other.residual[better]
-        self.gradient[better] = other.gradient[better]
-        self.objective[better] = other.objective[better]
+        self.values[at], self.offsets[at] = other.values, other.offsets
+        self.residual[at], self.gradient[at] = other.residual, other.gradient
+        self.objective[at] = other.objective
 
 
 def stand(problem: Problem, values: Array, offsets: Array) -> Place:
     """Residuals, their derivatives and the objective at some values."""
     with np.errstate(all="ignore"):
         loss, gradient = problem.form.jacobian(values, problem.covariates)
+        residual = problem.residual(loss, offsets)
         if problem.in_logs:
-            residual = np.log(loss) - problem.target
-            gradient /= loss[:, None, :]
-        else:
-            residual = loss - problem.target
-        if problem.offsets is not None:
-            residual = residual + offsets @ problem.offsets.member.T
-        objective = np.sum(problem.weight * huber(residual, problem.delta), axis=1)
-        objective += 0.5 * np.sum(
-            (problem.prior_root * (values - problem.prior_mean)) ** 2, axis=1
-        )
-        if problem.offsets is not None:
-            penalty = huber(offsets, problem.offsets.knee) * problem.offsets.count
-            objective += problem.offsets.precision * np.sum(penalty, axis=1)
-    broken = ~np.isfinite(objective) | ~np.isfinite(gradient).all(axis=(1, 2))
+            gradient *= (1.0 / loss)[:, None, :]
+        objective = problem.objective(residual, values, offsets)
+    broken = ~(np.isfinite(objective) & np.isfinite(gradient).all(axis=(1, 2)))
     objective[broken] = np.inf
     return Place(values, offsets, residual, gradient, objective)
 
@@ -244,6 +164,11 @@ def _offset_block(
     return np.where(curvature > 0, curvature, 1.0), slope, coupling
 
 
+def _mostly_near(problem: Problem, at: Place) -> Flags:
+    """Starts with most rows inside the knee; of others, rows beyond it are all that steers."""
+    return (np.abs(at.residual) <= problem.delta).mean(axis=1) > 0.5
+
+
 def _step(
     problem: Problem, at: Place, damping: Array, share: Array, bold: Flags
 ) -> tuple[Array, Array, Array]:
@@ -269,10 +194,13 @@ def _step(
         (problem.upper - at.values) * scale,
         resting(problem, at.values, slope),
     )
-    move = np.clip(at.values + move / scale, problem.lower, problem.upper) - at.values
-    pulled = np.matmul(normal.coupling.swapaxes(1, 2), move[:, :, None])[:, :, 0]
+    move = np.minimum(np.maximum(at.values + move / scale, problem.lower), problem.upper)
+    move -= at.values
     curved = np.matmul(matrix, move[:, :, None])[:, :, 0]
     promised = -np.sum(move * (slope + 0.5 * curved), axis=1)
+    if problem.offsets is None:
+        return move, normal.pull, promised
+    pulled = np.matmul(normal.coupling.swapaxes(1, 2), move[:, :, None])[:, :, 0]
     return move, -(normal.pull + pulled) / normal.curvature, promised
 
 
@@ -284,8 +212,9 @@ def _own_part(scaled: Array) -> Array:
     """
     inverse = np.linalg.inv(scaled)
     diagonal = _indices(scaled.shape[1])
-    share = np.sqrt(np.clip(1.0 / inverse[:, diagonal, diagonal], _OWN_FLOOR, 1.0))
-    return np.asarray(share, dtype=np.float64)
+    # An ill-conditioned inverse can have a diagonal below one, or below zero.
+    share: Array = np.maximum(1.0, inverse[:, diagonal, diagonal])
+    return np.asarray(np.sqrt(np.maximum(1.0 / share, _OWN_FLOOR)), dtype=np.float64)
 
 
 def _change(gain: Array, promised: Array, bold: Flags) -> Array:
@@ -333,6 +262,7 @@ def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations
     objective = np.full(count, np.inf)
     converged = np.zeros(count, dtype=np.bool_)
     # What is below is only for the starts that still move.
+    solved = solvable(problem.form.parameters)
     place = stand(problem, values.copy(), offsets.copy())
     ids = np.flatnonzero(np.isfinite(place.objective))
     place, here = place.rows_of(ids), problem.rows_of(ids)
@@ -342,15 +272,13 @@ def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations
     iteration = 0
     while len(ids) and iteration < most_iterations:
         iteration += 1
-        bold = caution == 0
+        bold = (caution == 0) & _mostly_near(here, place)
         move, shift, promised = _step(here, place, damping, share, bold)
-        trial = stand(here, place.values + move, place.offsets + shift)
-        gain: Array = place.objective - trial.objective
+        gain = _moved(here, place, solved, move, shift)
         better = gain > 0
         small: Flags = np.less_equal(np.abs(gain), tolerance * place.objective + nothing)
         calm = np.where(small & (damping <= 1.0), calm + 1, np.where(better, 0, calm))
-        place.put(better, trial)
-        damping = np.clip(damping * _change(gain, promised, bold), 1e-9, None)
+        damping = np.maximum(damping * _change(gain, promised, bold), 1e-9)
         caution = np.where(bold & ~better, _CAUTIOUS, np.maximum(caution - 1, 0))
         rests = (calm >= 2) | (damping > 1e8)
         if rests.any():
@@ -368,3 +296,26 @@ def _minimise(problem: Problem, starts: Array, tolerance: float, most_iterations
         converged=converged,
         iterations=iteration,
     )
+
+
+def _moved(
+    problem: Problem, place: Place, solved: NDArray[np.intp], move: Array, shift: Array
+) -> Array:
+    """Move those starts that this helps, and say by how much each was, or would have been."""
+    values, offsets = place.values + move, place.offsets + shift
+    if not solved.size:
+        there = stand(problem, values, offsets)
+        gain: Array = place.objective - there.objective
+        better = np.flatnonzero(gain > 0)
+        place.put(better, there if len(better) == len(gain) else there.rows_of(better))
+        return gain
+    values, objective = projected(problem, solved, values, offsets, place.residual)
+    gain = place.objective - objective
+    better = np.flatnonzero(gain > 0)
+    if better.size:
+        there = stand(problem.rows_of(better), values[better], offsets[better])
+        gain[better] = place.objective[better] - there.objective
+        kept = np.flatnonzero(gain[better] > 0)
+        all_kept = len(kept) == len(better)
+        place.put(better[kept], there if all_kept else there.rows_of(kept))
+    return gain

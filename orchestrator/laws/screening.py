@@ -7,14 +7,16 @@ thousands, solving for the linear parameters exactly (variable projection; Golub
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.laws.boxed import boxed_minimum
-from orchestrator.laws.levenberg import Array, Problem, huber
+from orchestrator.laws.forms.base import solvable
+from orchestrator.laws.problem import Array, Problem, huber
+from orchestrator.laws.projection import aim, solution
 
 _DRAWN = 2048
-_LEAST_SCALE = 1e-4  # of what it was: what a term is shrunk to that the rows do not want
 _AT_ONCE = 1_000_000  # numbers in one Jacobian of drawn values
 _ROWS = 256  # rows that a start is judged on
 _ROWS_PER_PARAMETER = 12  # or this many, if more
@@ -54,62 +56,25 @@ def screened_starts(
 
 
 def solve_linear(problem: Problem, values: Array) -> Array:
-    """Fill the linear parameters of `values` in place; the objective (S,) of each.
-
-    With residuals of log loss the linear problem is that of relative residuals, equal to first
-    order. Columns are measured by their largest entry, for squares of huge ones overflow.
-    """
-    target, weight = problem.target[0], problem.weight[0]
+    """Fill the linear parameters of `values` in place; the objective (S,) of each."""
     parameters = problem.form.parameters
     linear = np.array([known.linear for known in parameters])
-    solved = np.flatnonzero([known.linear or known.exponential for known in parameters])
-    loss = np.exp(target) if problem.in_logs else target
-    if solved.size:
-        values[:, linear] = np.clip(0.0, problem.lower[linear], problem.upper[linear])
-        fixed, partials = problem.form.jacobian(values, problem.covariates)
-        root = np.sqrt(weight) / (loss if problem.in_logs else 1.0)
-        _fill(problem, values, solved, partials[:, solved, :], (loss - fixed) * root, root)
-    reached = problem.form.loss(values, problem.covariates)
+    solved = solvable(parameters)
+    plain = replace(problem, offsets=None)
+    nothing = np.zeros((len(values), 0))
     with np.errstate(all="ignore"):
-        residual = np.log(reached) - target if problem.in_logs else reached - target
+        if solved.size:
+            values[:, linear] = np.minimum(
+                np.maximum(0.0, problem.lower[linear]), problem.upper[linear]
+            )
+            loss, columns = problem.form.columns(values, problem.covariates)
+            goal, root = aim(plain, nothing)
+            move, there = solution(plain, solved, values, columns, (goal - loss) * root, root)
+            loss += np.matmul(move[:, None, :], columns)[:, 0, :]
+            values[:, solved] = there
+        else:
+            loss = problem.form.loss(values, problem.covariates)
+        residual = plain.residual(loss, nothing)
         # A start is judged with a wide Huber: near an optimum or not is all it must tell.
         knee = max(problem.delta, 0.05 * problem.unit)
-        return np.sum(weight * huber(residual, knee), axis=1)
-
-
-def _fill(
-    problem: Problem,
-    values: Array,
-    solved: NDArray[np.intp],
-    columns: Array,
-    goal: Array,
-    root: Array,
-) -> None:
-    """Least squares of goal (S, R) on root * columns (S, M, R), in the box.
-
-    The step of an exponential parameter by d in its column's scale is one of log(1 + d).
-    """
-    with np.errstate(all="ignore"):
-        size = np.abs(columns).max(axis=2, keepdims=True)
-        columns = np.nan_to_num(columns / size * root, nan=0.0, posinf=0.0, neginf=0.0)
-        goal = np.nan_to_num(goal, nan=0.0, posinf=0.0, neginf=0.0)
-    gram = np.matmul(columns, columns.swapaxes(1, 2))
-    right = np.matmul(columns, goal[:, :, None])[:, :, 0]
-    diagonal = np.arange(len(solved), dtype=np.intp)
-    length = np.sqrt(np.maximum(gram[:, diagonal, diagonal], 1e-30))
-    scaled = gram / (length[:, :, None] * length[:, None, :])
-    scaled[:, diagonal, diagonal] = 1.0 + 1e-10
-    scale = np.where(np.isfinite(size) & (size > 0), size, 1.0)[:, :, 0] * length
-    at, low, high = values[:, solved], problem.lower[solved], problem.upper[solved]
-    kinds = problem.form.parameters
-    grows = np.array([kinds[int(k)].exponential for k in solved], dtype=np.bool_)
-    with np.errstate(all="ignore"):
-        least = np.where(grows, np.maximum(np.expm1(low - at), _LEAST_SCALE - 1.0), low - at)
-        most = np.where(grows, np.expm1(high - at), high - at)
-        held = np.zeros_like(right, dtype=np.bool_)
-        move: Array = (
-            boxed_minimum(scaled, right / length, least * scale, most * scale, held) / scale
-        )
-        grown: Array = np.log1p(np.maximum(move, _LEAST_SCALE - 1.0))
-        move = np.where(grows, grown, move)
-    values[:, solved] = np.clip(at + move, low, high)
+        return np.sum(problem.weight[:1] * huber(residual, knee), axis=1)

@@ -1,9 +1,9 @@
 """The search of a fit: from random starts to all distinct optima, at a knee set by the data.
 
-Touches nothing. Four stages, each on fewer starts and more rows: draws with their linear
-parameters solved; a few steps of the best of them on a part of the rows; to the end of the way
-there, where starts that meet go on as one; and the optima so found on all rows, in rounds with
-the scale of the residuals.
+Touches nothing. Each stage has fewer starts, and the last ones all rows: draws with their linear
+parameters solved; a few steps of the best of them on a part of the rows, in heats after which
+the worse half is left behind; to the end of the way there, where starts that meet go on as one;
+the scale of the residuals, in rounds of the best few on all rows; and the optima at that scale.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from orchestrator.laws.doubts import Groups, probe_inputs, relative
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.levenberg import Problem, Solution, minimise
+from orchestrator.laws.forms.base import solvable
+from orchestrator.laws.levenberg import Solution, minimise
 from orchestrator.laws.posing import Posed
+from orchestrator.laws.problem import Problem
 from orchestrator.laws.runs import Array
 from orchestrator.laws.screening import judged_rows, screened_starts, solve_linear
 
@@ -25,13 +27,20 @@ ROUGH_STARTS = 12
 _SMALLEST_SCALE = 1e-6  # of log loss, below any evaluation noise
 _SAME = 1e-3  # of log loss at the probes: optima nearer than this are one
 _ROUNDS = 3
-_POOL = 4  # starts that take a few steps, for each that goes on
-_FEW_STEPS = 12
-_ROUND_STEPS = 40
-_MOST_STEPS = 80
+_ROUND_STARTS = 4
+_ROUND_STEPS = 20
+_POOL = 2  # starts that take a few steps, for each that goes on
+_HEATS = ((1.0, 3, 1.0), (0.5, 6, 2.0))  # share that goes on; steps, and more a free parameter
+_RUN = 0.375  # share of the starts that go to the end of the way
+_BLIND_POOL = 4  # where nothing can be solved for, first steps tell little: more starts go on
+_BLIND_HEATS = ((1.0, 3, 1.0),)
+_BLIND_RUN = 1.0
+_RUN_STEPS = 40
+_FEW_STEPS = 8
+_MOST_STEPS = 60
 _LAST_STEPS = 150  # for the best alone, if it has not come to its end by then
-_MOST_OPTIMA = 24  # that are followed to their end on all rows
-_FAR = 4.0  # times the best objective: an optimum so far above it is none to tell of
+_MOST_OPTIMA = 12  # that are followed to their end on all rows
+_FAR = 2.0  # times the best objective: an optimum so far above it is none to tell of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,17 +57,23 @@ class Found:
     starts: int
 
 
-def searched(posed: Posed, *, starts: int, rng: np.random.Generator) -> Found:
-    """The distinct optima that `starts` starts end in. Raises FitError where there is none."""
+def searched(
+    posed: Posed, *, starts: int, rng: np.random.Generator, given: Array | None = None
+) -> Found:
+    """The distinct optima that `starts` starts end in, or those near `given` (K, P) working
+    values. Raises FitError where there is none."""
     form = posed.form
     probes = form.covariates(probe_inputs(posed.runs.inputs(form.inputs)), posed.centre)
     scale = FIRST_SCALE * posed.unit
-    values, met = _candidates(posed.problem(scale), probes, starts, rng)
-    best = values[:ROUGH_STARTS]
+    if given is None:
+        values, met = _candidates(posed.problem(scale), probes, starts, rng)
+    else:
+        values, met, starts = given, np.ones(len(given), dtype=np.int64), len(given)
+    best = values[:_ROUND_STARTS]
     for _ in range(_ROUNDS):
         rough = posed.problem(scale)
         solution = minimise(rough, best, tolerance=1e-6, most_iterations=_ROUND_STEPS)
-        best = solution.values[np.argsort(solution.objective, kind="stable")][:4]
+        best = solution.values[np.argsort(solution.objective, kind="stable")][:2]
         scale = _spread(rough, solution)
     problem = posed.problem(scale)
     values, met = _worth_while(problem, values, met)
@@ -84,8 +99,8 @@ def searched(posed: Posed, *, starts: int, rng: np.random.Generator) -> Found:
 def _worth_while(
     problem: Problem, values: Array, met: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Those of the values (best first) that may still end in an optimum worth telling: a few
-    steps on all rows, and what is then far above the best is left out."""
+    """Those of the values that may still end in an optimum worth telling: a few steps on all
+    rows, and what is then far above the best is left out."""
     solution = minimise(problem, values, tolerance=1e-4, most_iterations=_FEW_STEPS)
     order = np.argsort(solution.objective, kind="stable")[:_MOST_OPTIMA]
     near = solution.objective[order] <= _FAR * float(solution.objective[order[0]])
@@ -97,24 +112,39 @@ def _candidates(
     problem: Problem, probes: Array, starts: int, rng: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
     """Values that differ, best first, and how many starts met in each."""
-    pool = screened_starts(problem, starts=_POOL * starts, rng=rng)
+    blind = not len(solvable(problem.form.parameters))
+    ahead = (_BLIND_POOL if blind else _POOL) * starts
+    pool = screened_starts(problem, starts=ahead, rng=rng)
     if not len(pool):
         raise FitError(f"no law: no start of {problem.form.name} has a finite loss at all rows")
-    few = problem.some_rows(judged_rows(problem, rng))
-    rough = minimise(few, pool, tolerance=1e-4, most_iterations=_FEW_STEPS)
-    order = np.argsort(rough.objective, kind="stable")[:starts]
-    return _met(few, rough.values[order], probes)
+    return raced(problem.some_rows(judged_rows(problem, rng)), pool, probes, starts)
+
+
+def raced(
+    few: Problem, values: Array, probes: Array, starts: int
+) -> tuple[Array, NDArray[np.int64]]:
+    """Where the best of the values end on a part of the rows, those that meet as one, best
+    first; and how many met. After each heat only the better ones go on."""
+    free = values.shape[1] - len(solvable(few.form.parameters))
+    blind = free == values.shape[1]
+    for share, steps, more in _BLIND_HEATS if blind else _HEATS:
+        most = steps + round(more * free)
+        solution = minimise(few, values, tolerance=1e-4, most_iterations=most)
+        order = np.argsort(solution.objective, kind="stable")
+        values = solution.values[order[: max(1, round(share * starts))]]
+    values = values[: max(1, round((_BLIND_RUN if blind else _RUN) * starts))]
+    return _met(few, values, probes)
 
 
 def followed(
     problem: Problem, values: Array, probes: Array, rng: np.random.Generator
 ) -> tuple[Solution, NDArray[np.int64]]:
-    """From given starts to their optima at a given knee: where they ended on all rows, and how
-    many starts went on as each. Those that end far above the best are not followed so far."""
+    """From given starts to the best of their optima at a given knee: where they ended on all
+    rows, and how many starts went on as each."""
     few = problem.some_rows(judged_rows(problem, rng))
     values = values.copy()
     solve_linear(few, values)
-    values, met = _met(few, values, probes)
+    values, met = raced(few, values, probes, len(values))
     values, met = _worth_while(problem, values, met)
     return _ended(problem, values), met
 
@@ -133,7 +163,7 @@ def _ended(problem: Problem, values: Array) -> Solution:
 
 def _met(few: Problem, values: Array, probes: Array) -> tuple[Array, NDArray[np.int64]]:
     """Where the starts end on a part of the rows, those that meet as one."""
-    solution = minimise(few, values, tolerance=1e-6, most_iterations=60)
+    solution = minimise(few, values, tolerance=1e-6, most_iterations=_RUN_STEPS)
     groups = distinct(few, solution, probes, converged=False)
     leaders = [leader for leader, _ in groups]
     met = np.array([len(members) for _, members in groups], dtype=np.int64)
@@ -151,29 +181,23 @@ def distinct(
     done = solution.converged | (not converged)
     floor = np.min(solution.objective[done], initial=np.inf)
     done |= solution.objective < floor
-    order = [
-        int(k)
-        for k in np.argsort(solution.objective, kind="stable")
-        if done[k] and np.isfinite(solution.objective[k])
-    ]
+    order = np.argsort(solution.objective, kind="stable")
+    order = order[done[order] & np.isfinite(solution.objective[order])]
     said = relative(problem, problem.form.loss(solution.values, probes))
     # A law without a value at a probe agrees there with another that has none.
     said = np.nan_to_num(said, nan=1e6, posinf=1e6, neginf=-1e6)
-    groups: list[tuple[int, list[int]]] = []
-    for k in order:
-        for leader, members in groups:
-            if np.max(np.abs(said[k] - said[leader])) < _SAME:
-                members.append(k)
-                break
-        else:
-            groups.append((k, [k]))
+    groups: Groups = []
+    while order.size:
+        near = np.abs(said[order] - said[order[0]]).max(axis=1) < _SAME
+        near[0] = True
+        groups.append((int(order[0]), [int(k) for k in order[near]]))
+        order = order[~near]
     return groups
 
 
 def _residual(problem: Problem, values: Array, offsets: Array) -> Array:
-    loss = problem.form.loss(values[None, :], problem.covariates)[0]
-    residual = (np.log(loss) if problem.in_logs else loss) - problem.target[0]
-    return residual if problem.offsets is None else residual + problem.offsets.member @ offsets
+    loss = problem.form.loss(values[None, :], problem.covariates)
+    return problem.residual(loss, offsets[None, :])[0]
 
 
 def _spread(problem: Problem, solution: Solution) -> float:

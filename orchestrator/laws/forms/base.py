@@ -99,6 +99,10 @@ class LawForm(Protocol):
         """Loss (S, R) and its derivatives by the working values (S, P, R)."""
         ...
 
+    def columns(self, working: Array, covariates: Array) -> tuple[Array, Array]:
+        """Loss (S, R) and of its derivatives those by the `solvable` parameters (S, M, R)."""
+        ...
+
     def publish(self, working: Array, centre: Array) -> Array:
         """Values of the printed expression, (S, P), from working values at a centre (I,)."""
         ...
@@ -106,6 +110,12 @@ class LawForm(Protocol):
     def absorb(self, published: Array, centre: Array) -> Array:
         """The inverse of `publish`."""
         ...
+
+
+def solvable(parameters: Sequence[Parameter]) -> NDArray[np.intp]:
+    """Numbers of the parameters that least squares can solve for while the others rest."""
+    able = [k for k, known in enumerate(parameters) if known.linear or known.exponential]
+    return np.array(able, dtype=np.intp)
 
 
 def lattice(parameters: Sequence[Parameter], rng: np.random.Generator, count: int) -> Array:

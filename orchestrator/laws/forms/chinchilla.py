@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.laws.forms.base import Array, CentredLogs, Parameter
+from orchestrator.laws.forms.base import Array, CentredLogs, Parameter, solvable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,10 @@ class Chinchilla(CentredLogs):
         partials[:, 3] = -of_size * covariates[0]
         partials[:, 4] = -of_data * covariates[1]
         return E + of_size + of_data, partials
+
+    def columns(self, working: Array, covariates: Array) -> tuple[Array, Array]:
+        loss, partials = self.jacobian(working, covariates)
+        return loss, partials[:, solvable(self.parameters)]
 
     def publish(self, working: Array, centre: Array) -> Array:
         return self._shifted(working, centre)

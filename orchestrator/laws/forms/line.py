@@ -78,6 +78,9 @@ class LineForm:
     def jacobian(self, working: Array, covariates: Array) -> tuple[Array, Array]:
         return self._compiled.jacobian(working, covariates)
 
+    def columns(self, working: Array, covariates: Array) -> tuple[Array, Array]:
+        return self._compiled.columns(working, covariates)
+
     def publish(self, working: Array, centre: Array) -> Array:
         published = working.copy()
         logs = self._logarithmic
@@ -154,8 +157,8 @@ def law_of(
         n for k, n in enumerate(names) if k in outside and _wide(known.get(n, Known()))
     )
     graph, root, slopes = last = _lowered(read.tree, inputs, names, known, logs)
-    ready = compiled(graph, root, len(names), slopes)
     scales = _exponential(last, linear)
+    ready = compiled(graph, root, slopes, sorted(linear | scales))
     found = tuple(
         _parameter(
             n,

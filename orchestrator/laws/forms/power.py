@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.laws.forms.base import Array, CentredLogs, Parameter
+from orchestrator.laws.forms.base import Array, CentredLogs, Parameter, solvable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ class Power(CentredLogs):
         level = working[:, 0, None] * partials[:, 0]
         partials[:, 1] = -level * covariates[0]
         return level, partials
+
+    def columns(self, working: Array, covariates: Array) -> tuple[Array, Array]:
+        loss, partials = self.jacobian(working, covariates)
+        return loss, partials[:, solvable(self.parameters)]
 
     def publish(self, working: Array, centre: Array) -> Array:
         published = working.copy()

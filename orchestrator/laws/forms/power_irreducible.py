@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.laws.forms.base import Array, CentredLogs, Parameter
+from orchestrator.laws.forms.base import Array, CentredLogs, Parameter, solvable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,10 @@ class PowerIrreducible(CentredLogs):
         of_compute = a * partials[:, 1]
         partials[:, 2] = -of_compute * covariates[0]
         return E + of_compute, partials
+
+    def columns(self, working: Array, covariates: Array) -> tuple[Array, Array]:
+        loss, partials = self.jacobian(working, covariates)
+        return loss, partials[:, solvable(self.parameters)]
 
     def publish(self, working: Array, centre: Array) -> Array:
         published = working.copy()

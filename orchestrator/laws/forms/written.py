@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.laws.forms.base import Array, Parameter, lattice
+from orchestrator.laws.forms.base import Array, Parameter, lattice, solvable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,10 @@ class WrittenForm:
         with np.errstate(all="ignore"):
             loss, slopes = self.function(working, covariates)
         return loss, slopes.copy()
+
+    def columns(self, working: Array, covariates: Array) -> tuple[Array, Array]:
+        loss, slopes = self.jacobian(working, covariates)
+        return loss, slopes[:, solvable(self.parameters)]
 
     def publish(self, working: Array, centre: Array) -> Array:
         return working.copy()

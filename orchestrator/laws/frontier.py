@@ -18,10 +18,9 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import POWER, LawForm
 from orchestrator.laws.law import LawFit, Objective
-from orchestrator.laws.levenberg import minimise
 from orchestrator.laws.posing import posed_again
 from orchestrator.laws.runs import Array, CurveRows, Labels, Runs
-from orchestrator.laws.uncertainty import LawPosterior, posterior_of
+from orchestrator.laws.uncertainty import LawPosterior, lowest_ends, posterior_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +218,6 @@ def bootstrap_frontier(
         target=target,
         weight=weights[able],
     )
-    start = np.tile(np.array(law.working), (int(able.sum()), 1))
-    solution = minimise(problem, start, tolerance=1e-8)
+    solution = lowest_ends(problem, np.array([law.working]), int(able.sum()))
     clusters = len(np.unique(edge.owner[edge.reached]))
     return posterior_of(law, solution, asked=draws, clusters=clusters, seed=seed)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.laplace import Normal, normal_about
@@ -182,7 +182,8 @@ def student(level: float, degrees: float) -> float:
     """Half-width of a central interval in units of the sd. Raises ValueError for no level."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; it lies between 0 and 1, such as 0.9")
-    return float(stdtrit(degrees, 0.5 + 0.5 * level))
+    tail = 0.5 + 0.5 * level
+    return float(ndtri(tail) if math.isinf(degrees) else stdtrit(degrees, tail))
 
 
 def modes_of(law: LawFit, runs: Runs) -> tuple[Mode, ...]:

@@ -97,7 +97,7 @@ def compute_optimal(
                 f"no interval of the optimum at {C:.4g} FLOPs: {len(drawn) - len(kept)} of"
                 f" {len(drawn)} draws have none; the law needs more sizes and longer runs"
             )
-        low, high = interval_of(kept, best, level, law.widening)
+        low, high = interval_of(kept, best, level, law.widened(level))
         lows, highs = [float(x) for x in low], [float(x) for x in high]
     N, D, loss, of_size, of_data = (
         Interval(value=float(best[k]), low=lows[k], high=highs[k]) for k in range(5)

@@ -2,9 +2,12 @@
 
 Touches nothing. The cluster bootstrap (Field and Welsh 2007, JRSS B 69:369): points of one run
 share its seed, its shape and its learning rate, so trials are drawn, never points. All draws are
-solved together, each from the law's own optimum. Drawing T of T clusters understates their
-spread by the degrees of freedom that the law uses; intervals are widened about the law's own
-value by sqrt(T / (T - p)), in logarithms where the quantity is positive.
+solved together, each from every optimum of weight, and the lowest end of a draw is the draw's: a
+draw that another optimum fits better goes there. Drawing T of T clusters understates their
+spread by the degrees of freedom that the law uses, and the spread is itself uncertain: intervals
+are widened about the law's own value by sqrt(T / (T - p)) and by Student's t over the normal at
+T - p degrees of freedom, in logarithms where the quantity is positive. What runs held out say of
+the law's error beyond its rows (`calibration`) is added to intervals of the loss.
 """
 
 from __future__ import annotations
@@ -19,12 +22,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.law import LawFit, asked_inputs
-from orchestrator.laws.levenberg import Solution, minimise
+from orchestrator.laws.levenberg import Problem, Solution, minimise
+from orchestrator.laws.mixture import modes_of, student
 from orchestrator.laws.posing import posed_again
 from orchestrator.laws.runs import Array, Runs, levels_of
 
 LEVELS = (0.8, 0.9)
 _MOST_FAILED = 0.5
+_MOST_OPTIMA = 4  # that every draw starts from
+_TOLERANCE = 1e-7
+_FLAT = 1e-5  # of the objective, a step: too little for the rows to tell, if the valley is long
+_STEPS = 100  # with each of the two
 _SCHEMA = 1
 
 
@@ -33,7 +41,8 @@ class LawPosterior:
     """A law and draws of it. draws: working values (draws, P) at the law's centre.
 
     failed: draws that had too few sizes or did not converge; they are left out.
-    widening: the factor of the small-sample correction, 1 or more.
+    widening: the factor of the small-sample correction, 1 or more. degrees: of freedom of the
+    draws' spread, None where unknown (then there is no correction for it).
     """
 
     law: LawFit
@@ -42,6 +51,13 @@ class LawPosterior:
     failed: int
     widening: float
     seed: int
+    degrees: float | None = None
+
+    def widened(self, level: float) -> float:
+        """By how much the quantiles of draws are widened about the law's own value."""
+        if self.degrees is None:
+            return self.widening
+        return self.widening * student(level, self.degrees) / student(level, math.inf)
 
     def samples(self) -> dict[str, Array]:
         """Published name to its values over the draws, before widening."""
@@ -88,11 +104,11 @@ class LawPosterior:
             self.predictions(N, D, C=C, **others),
             self.law.predict(N, D, C=C, **others),
             level,
-            self.widening,
+            self.widened(level),
         )
 
     def _interval(self, values: Array, at: np.float64, level: float) -> tuple[float, float]:
-        low, high = interval_of(values, np.asarray(at), level, self.widening)
+        low, high = interval_of(values, np.asarray(at), level, self.widened(level))
         return float(low), float(high)
 
     def to_json(self) -> dict[str, object]:
@@ -104,6 +120,7 @@ class LawPosterior:
             "asked": self.asked,
             "failed": self.failed,
             "widening": self.widening,
+            "degrees": self.degrees,
             "seed": self.seed,
             "intervals": {
                 f"{level:g}": {
@@ -127,6 +144,7 @@ class LawPosterior:
             asked=cast(int, record["asked"]),
             failed=cast(int, record["failed"]),
             widening=cast(float, record["widening"]),
+            degrees=cast("float | None", record.get("degrees")),
             seed=cast(int, record["seed"]),
         )
 
@@ -134,9 +152,8 @@ class LawPosterior:
 def interval_of(
     values: Array, at: NDArray[np.float64], level: float, widening: float = 1.0
 ) -> tuple[Array, Array]:
-    """Central interval of draws (draws, ...) of positive quantities, widened about `at`.
-
-    Raises ValueError for a level outside (0, 1).
+    """Central interval of draws (draws, ...), widened about `at`: in logarithms where the
+    quantity is above zero, else as it is. Raises ValueError for a level outside (0, 1).
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; it lies between 0 and 1, such as 0.9")
@@ -145,12 +162,14 @@ def interval_of(
     high: Array = np.asarray(np.quantile(values, 1.0 - tail, axis=0))
     if widening == 1.0:
         return low, high
+    logarithmic = (at > 0) & (low > 0) & (high > 0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         wide_low = at * (low / at) ** widening
         wide_high = at * (high / at) ** widening
-    # A quantity at zero (a parameter at its bound) has no logarithm: leave it as drawn.
-    fit_low, fit_high = np.isfinite(wide_low), np.isfinite(wide_high)
-    return np.where(fit_low, wide_low, low), np.where(fit_high, wide_high, high)
+    return (
+        np.where(logarithmic, wide_low, at + widening * (low - at)),
+        np.where(logarithmic, wide_high, at + widening * (high - at)),
+    )
 
 
 def bootstrap(law: LawFit, runs: Runs, *, draws: int = 200, seed: int = 0) -> LawPosterior:
@@ -185,9 +204,36 @@ def bootstrap(law: LawFit, runs: Runs, *, draws: int = 200, seed: int = 0) -> La
     problem = posed_again(law, runs).problem(
         law.scale, weight=drawn[:, place] * runs.weight, count=drawn
     )
-    start = np.tile(np.array(law.working), (len(drawn), 1))
-    solution = minimise(problem, start, tolerance=1e-8)
+    starts = [mode.values for mode in modes_of(law, runs)[:_MOST_OPTIMA]]
+    solution = lowest_ends(problem, np.stack([np.array(law.working), *starts[1:]]), len(drawn))
     return posterior_of(law, solution, asked=draws, clusters=trials, seed=seed)
+
+
+def lowest_ends(problem: Problem, starts: Array, draws: int) -> Solution:
+    """Where each of `draws` problems ends that is lowest, of those from all starts (K, P).
+
+    In a long flat valley a draw is at its end where a step changes the objective by less than
+    the rows can tell; the law's value hardly moves along such a valley.
+    """
+    each = np.tile(np.arange(draws, dtype=np.intp), len(starts))
+    values = np.repeat(starts, draws, axis=0)
+    found = minimise(problem.rows_of(each), values, tolerance=_TOLERANCE, most_iterations=_STEPS)
+    on = np.flatnonzero(~found.converged & np.isfinite(found.objective))
+    if len(on):
+        last = minimise(
+            problem.rows_of(each[on]), found.values[on], tolerance=_FLAT, most_iterations=_STEPS
+        )
+        found.values[on], found.offsets[on] = last.values, last.offsets
+        found.objective[on], found.converged[on] = last.objective, last.converged
+    objective = np.where(found.converged, found.objective, np.inf).reshape(len(starts), draws)
+    best = np.argmin(objective, axis=0) * draws + np.arange(draws)
+    return Solution(
+        values=found.values[best],
+        offsets=found.offsets[best],
+        objective=found.objective[best],
+        converged=found.converged[best],
+        iterations=found.iterations,
+    )
 
 
 def posterior_of(
@@ -208,6 +254,7 @@ def posterior_of(
         asked=asked,
         failed=failed,
         widening=math.sqrt(clusters / spare),
+        degrees=float(spare),
         seed=seed,
     )
 

@@ -267,7 +267,7 @@ def _optimal_line(
     low, high = loss, loss
     if posterior is not None:
         drawn = posterior.predictions(sizes, tokens).min(axis=2)
-        low, high = interval_of(drawn, loss, level, posterior.widening)
+        low, high = interval_of(drawn, loss, level, posterior.widened(level))
     return Line(flops=grid, loss=loss, low=low, high=high, params=best)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
-from orchestrator.laws.forms import CHINCHILLA
+from orchestrator.laws.forms import CHINCHILLA, form_named
+from orchestrator.laws.forms.line import Known, law_of
 from orchestrator.laws.runs import CurveRows, Runs, runs_from_curves
 from orchestrator.laws.uncertainty import LawPosterior, bootstrap, interval_of
 from tests.orchestrator.laws.sweeps import TRUTH, curves_of_truth, runs_of_truth, true_loss
@@ -148,18 +150,22 @@ def test_widening_is_about_the_laws_own_value():
     wide_low, wide_high = interval_of(draws, np.float64(2.0), 0.9, widening=2.0)
     assert np.log(wide_low / 2.0) == pytest.approx(2 * np.log(low / 2.0))
     assert np.log(wide_high / 2.0) == pytest.approx(2 * np.log(high / 2.0))
+    below = interval_of(draws - 2.0, np.float64(0.0), 0.9, widening=2.0)
+    assert below == pytest.approx((2 * (low - 2.0), 2 * (high - 2.0)))
     at_zero = interval_of(np.zeros(50), np.float64(0.0), 0.9, widening=1.2)
     assert at_zero == (0.0, 0.0)
 
 
 def test_few_trials_widen_the_interval():
-    """T / (T - p) trials: 24 trials and 5 parameters."""
+    """T / (T - p) trials, 24 and 5, and Student's t with 19 degrees of freedom: 1.729 at 0.9."""
     runs = runs_from_curves(curves_of_truth())
     posterior = bootstrap(fit(CHINCHILLA, runs), runs, draws=50)
     assert posterior.widening == pytest.approx(np.sqrt(24 / 19))
+    assert posterior.widened(0.9) == pytest.approx(np.sqrt(24 / 19) * 1.729 / 1.645, rel=1e-3)
+    assert replace(posterior, degrees=None).widened(0.9) == posterior.widening
     bare = interval_of(posterior.samples()["alpha"], np.float64(1.0), 0.9)
     wide = posterior.parameter_intervals(0.9)["alpha"]
-    assert wide[1] / wide[0] == pytest.approx((bare[1] / bare[0]) ** posterior.widening)
+    assert wide[1] / wide[0] == pytest.approx((bare[1] / bare[0]) ** posterior.widened(0.9))
 
 
 def test_two_hundred_draws_are_quick():
@@ -169,3 +175,33 @@ def test_two_hundred_draws_are_quick():
     before = time.process_time()
     bootstrap(law, runs, draws=200)
     assert time.process_time() - before < 5.0
+
+
+def test_draws_go_to_the_optimum_that_fits_them_better():
+    """p and -p do equally well; the law itself tells of one, its draws of both."""
+    x, z = np.tile(np.linspace(0.5, 1.5, 20), 2), np.repeat([-0.04, 0.04], 20)
+    noise = np.tile(0.1 * np.random.default_rng(0).normal(size=20), 2)
+    runs = Runs(loss=x + noise, features={"x": x, "z": z}, signed=True)
+    form = law_of("p**2*x + p*z", parameters={"p": Known(low=-3.0, high=3.0)}, inputs=["x", "z"])
+    posterior = bootstrap(fit(form, runs, objective="squared"), runs)
+    share = np.mean(posterior.samples()["p"] > 0)
+    assert 0.3 < share < 0.7
+
+
+def test_a_flat_valley_is_no_failure():
+    """Nine parameters on a hundred rows: the draws creep along a valley, and say much the same."""
+    runs = runs_of_truth(count=100, noise=0.005)
+    law = fit(form_named("farseer"), runs, starts=16)
+    posterior = bootstrap(law, runs, draws=40)
+    assert posterior.failed <= 8
+    low, high = posterior.interval(5e8, 5e10)
+    assert low < law.predict(5e8, 5e10) < high
+
+
+@pytest.mark.slow
+def test_a_thousand_chinchilla_fits_take_less_than_ten_seconds():
+    runs = runs_of_truth(count=240, noise=0.01)
+    law = fit(CHINCHILLA, runs)
+    before = time.process_time()
+    assert len(bootstrap(law, runs, draws=1000).draws) > 950
+    assert time.process_time() - before < 10.0

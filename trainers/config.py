@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,8 +22,10 @@ from trainers.quantity import Count, Fraction, Number
 
 PositiveCount = Annotated[Count, Field(ge=1)]
 VOCAB_MULTIPLE = 64
-LARGEST_VOCAB = 2**16
+LARGEST_VOCAB = 2**20
 BYTES = 256
+FEWEST_TRAINED, LARGEST_TRAINED = 300, 65536
+HUB = "hub:"
 
 
 class _Frozen(BaseModel):
@@ -70,15 +73,46 @@ class ModelConfig(_Frozen):
 
 
 class DataConfig(_Frozen):
-    """Where tokens come from: a built-in corpus by name, or a file, folder or glob."""
+    """Where tokens come from: a built-in corpus by name, a file, folder or glob, or `hub:NAME`.
+
+    `tokenizer` is `bytes`, `bpe-4096` (trained on the corpus, to as many tokens as it says), a
+    tokenizer.json or its folder, or a name that transformers finds. `subset`, `split` and
+    `revision` are the hub's; `limit` ends the reading at so many training tokens.
+    """
 
     source: Annotated[str, Field(min_length=1)] = "python-sources"
     format: Literal["auto", "text", "jsonl", "parquet"] = "auto"
     text_field: Annotated[str, Field(min_length=1)] = "text"
-    tokenizer: Literal["bytes"] = "bytes"
+    tokenizer: Annotated[str, Field(min_length=1)] = "bytes"
+    subset: Annotated[str, Field(min_length=1)] | None = None
+    split: Annotated[str, Field(min_length=1)] = "train"
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    limit: PositiveCount | None = None
     held_out: Annotated[Fraction, Field(gt=0, le=0.5)] = 0.02
     max_epochs: PositiveCount = 4
     cache: Path | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> DataConfig:
+        trained = trained_vocab(self.tokenizer)
+        if trained is not None and not FEWEST_TRAINED <= trained <= LARGEST_TRAINED:
+            raise FieldError(
+                "tokenizer",
+                f"{self.tokenizer!r} is out of range; bpe-{FEWEST_TRAINED} to "
+                f"bpe-{LARGEST_TRAINED}, and 4096 to 8192 suit models below 50M parameters",
+            )
+        if not self.source.startswith(HUB):
+            for key, value in (("subset", self.subset), ("revision", self.revision)):
+                if value is not None:
+                    message = f"{value!r} is of the hub alone; write source: hub:OWNER/NAME"
+                    raise FieldError(key, message)
+        return self
+
+
+def trained_vocab(tokenizer: str) -> int | None:
+    """The vocabulary of `bpe-N`; None for every other tokenizer."""
+    match = re.fullmatch(r"bpe-([0-9]{1,9})", tokenizer)
+    return None if match is None else int(match[1])
 
 
 class OptimizerConfig(_Frozen):
@@ -136,6 +170,24 @@ class TrainConfig(_Frozen):
     threads: Annotated[Count, Field(ge=1, le=1024)] = 1
     compile: Literal["auto", "always", "never", "graphs"] = "auto"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _vocabulary_of_the_tokenizer(cls, data: object) -> object:
+        """The model's vocabulary, unless stated, is the tokenizer's, where that is known here."""
+        given = _mapping(data)
+        model, source = _mapping(given.get("model")), _mapping(given.get("data"))
+        tokenizer = source.get("tokenizer", "bytes")
+        if not model or "vocab" in model or not isinstance(tokenizer, str):
+            return data
+        trained = trained_vocab(tokenizer)
+        if trained is not None:
+            return {**given, "model": {**model, "vocab": trained}}
+        if tokenizer != "bytes":
+            raise FieldError(
+                "model.vocab", f"is required beside {tokenizer!r}; give its number of tokens"
+            )
+        return data
+
     @model_validator(mode="after")
     def _parts_agree(self) -> TrainConfig:
         context = self.model.context
@@ -152,8 +204,10 @@ class TrainConfig(_Frozen):
         if self.evaluation.tokens < context:
             message = f"{self.evaluation.tokens} is less than one context; use {context} or more"
             raise FieldError("evaluation.tokens", message)
-        if self.data.tokenizer == "bytes" and self.model.vocab < BYTES:
-            message = f"{self.model.vocab} does not hold the 256 bytes; use 256"
+        tokens = BYTES if self.data.tokenizer == "bytes" else trained_vocab(self.data.tokenizer)
+        if tokens is not None and self.model.vocab < tokens:
+            told = f"the {tokens} {'bytes' if tokens == BYTES else 'tokens of the tokenizer'}"
+            message = f"{self.model.vocab} does not hold {told}; use {tokens}"
             raise FieldError("model.vocab", message)
         return self
 
@@ -195,14 +249,22 @@ class TrainConfig(_Frozen):
             mode="json", exclude={"checkpoint", "evaluation", "device", "threads", "compile"}
         )
         del recipe["data"]["cache"], recipe["data"]["max_epochs"]
-        for key, past in _PAST_MODEL.items():
-            if recipe["model"][key] == past:
-                del recipe["model"][key]
+        for part, past in _PAST.items():
+            for key, value in past.items():
+                if recipe[part][key] == value:
+                    del recipe[part][key]
         return recipe
 
 
-_PAST_MODEL = {"positions": "learned"}
-"""What models were before a key existed: left out of the recipe, so that checkpoints of earlier
+def _mapping(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+_PAST: dict[str, dict[str, object]] = {
+    "model": {"positions": "learned"},
+    "data": {"subset": None, "split": "train", "revision": None, "limit": None},
+}
+"""What runs were before a key existed: left out of the recipe, so that checkpoints of earlier
 releases go on."""
 
 

@@ -1,52 +1,62 @@
 """Token files made once from a source of text, and found again by what they were made from.
 
 Touches the cache folder ($FRONTRUNNER_CACHE, else $XDG_CACHE_HOME/frontrunner, else
-~/.cache/frontrunner, unless `data.cache` says otherwise), and reads the source. A corpus is
-written under a temporary name and renamed whole, so two processes that prepare the same one at
-the same time both end with it. Exact duplicates are dropped; documents are split into training and
-held-out data by their own SHA-256, so a document stays on its side whatever else changes.
+~/.cache/frontrunner, unless `data.cache` says otherwise), and reads the source. Exact duplicates
+are dropped; documents are split into training and held-out data by their own SHA-256, so a
+document stays on its side whatever else changes.
+
+A corpus grows in a folder of its own name, shard by shard, each recorded with its digests once it
+is on the disk (`trainers.shards`); one process at a time, under a lock. Killed, the next one goes
+on after the last whole shard. Finished, the folder is renamed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from trainers.config import DataConfig
-from trainers.data import TOKEN_DTYPE, DataError, Tokens, open_tokens
+from trainers.config import DataConfig, trained_vocab
+from trainers.data import DataError, Tokens, open_tokens
+from trainers.shards import HELD_OUT, TRAIN, Growing, Shard, dtype_of, sync
 from trainers.sources import Source, find_source
+from trainers.tokenizer import Tokenizer, find_tokenizer, read_trained, train_bpe
 
 VERSION = 1
-SEPARATOR = b"\x00"
 FEWEST_DOCUMENTS = 20
-_TRAIN, _HELD_OUT, _MANIFEST = "train.u16", "held-out.u16", "manifest.json"
+SHARD_BYTES = 16_000_000
+_MANIFEST, _TOKENIZER = "manifest.json", "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """Two token files and what is known of them."""
+    """Two token files and what is known of them. `vocab`: every token is below it; `digest`: of
+    the text, and of the tokenizer unless it is bytes."""
 
     folder: Path
     train_tokens: int
     held_out_tokens: int
     bytes_per_token: float
     digest: str
+    vocab: int
 
     def train(self) -> Tokens:
-        """Training tokens, memory-mapped uint16."""
-        return open_tokens(self.folder / _TRAIN)
+        """Training tokens, memory-mapped."""
+        return open_tokens(self.folder / f"{TRAIN}{dtype_of(self.vocab)[1]}")
 
     def held_out(self) -> Tokens:
-        """Held-out tokens, memory-mapped uint16."""
-        return open_tokens(self.folder / _HELD_OUT)
+        """Held-out tokens, memory-mapped."""
+        return open_tokens(self.folder / f"{HELD_OUT}{dtype_of(self.vocab)[1]}")
 
 
 def prepare(data: DataConfig) -> Corpus:
@@ -55,16 +65,20 @@ def prepare(data: DataConfig) -> Corpus:
     Raises DataError when the source is missing, empty, or not the bytes it should be.
     """
     source = find_source(data)
-    key = _key(data, source)
-    cache = _cache_folder(data)
-    folder = cache / key
+    tokenizer = find_tokenizer(data.tokenizer)
+    folder = _cache_folder(data) / _key(data, source, tokenizer)
     if not (folder / _MANIFEST).exists():
-        _make(source, data, folder)
+        with _alone(folder):
+            if not (folder / _MANIFEST).exists():
+                _make(source, tokenizer, data, folder)
     return _read(folder)
 
 
-def _key(data: DataConfig, source: Source) -> str:
-    parts = [VERSION, source.identity, data.text_field, data.tokenizer, data.held_out]
+def _key(data: DataConfig, source: Source, tokenizer: Tokenizer | None) -> str:
+    name = data.tokenizer if tokenizer is None else tokenizer.identity
+    parts: list[object] = [VERSION, source.identity, data.text_field, name, data.held_out]
+    if data.limit is not None:
+        parts.append(data.limit)
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return f"{source.name}-{digest[:16]}"
 
@@ -78,84 +92,151 @@ def _cache_folder(data: DataConfig) -> Path:
     return Path(base).expanduser() / "frontrunner"
 
 
-def _make(source: Source, data: DataConfig, folder: Path) -> None:
+@contextlib.contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Wait until no other process prepares this corpus. The lock ends with its process."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        manifest = _write(source, data, temporary)
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
+    path = folder.parent / f".{folder.name}.lock"
+    with path.open("w", encoding="utf-8") as file:
         try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / _MANIFEST).exists():
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            raise DataError(f"{folder.parent} knows no locks; set data.cache to a disk") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
-def _write(source: Source, data: DataConfig, folder: Path) -> dict[str, Any]:
-    """Tokenise every distinct document into one of two files; the manifest."""
-    seen: set[bytes] = set()
+def _make(source: Source, tokenizer: Tokenizer | None, data: DataConfig, folder: Path) -> None:
+    growing = folder.parent / f".{folder.name}.partial"
+    growing.mkdir(exist_ok=True)
+    try:
+        manifest = _write(source, tokenizer, data, growing)
+    except DataError:
+        shutil.rmtree(growing)
+        raise
+    (growing / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    for path in growing.iterdir():
+        sync(path)
+    sync(growing)
+    growing.rename(folder)
+    sync(folder.parent)
+
+
+def _write(
+    source: Source, tokenizer: Tokenizer | None, data: DataConfig, folder: Path
+) -> dict[str, Any]:
+    """Tokenise what is not yet; the manifest."""
+    used = tokenizer or _trained(source, data, folder)
+    growing = Growing(folder, used.vocab)
     whole = hashlib.sha256()
-    below = int(data.held_out * 2**64)
-    with (folder / _TRAIN).open("wb") as train, (folder / _HELD_OUT).open("wb") as held_out:
-        for document in source.documents():
-            digest = hashlib.sha256(document).digest()
-            if not document or digest in seen:
-                continue
-            seen.add(digest)
-            whole.update(digest)
-            held = int.from_bytes(digest[:8], "big") < below
-            _append(held_out if held else train, document)
-    if not seen:
+    documents = 0
+    for number, texts in enumerate(_shards(source)):
+        for text in texts:
+            whole.update(hashlib.sha256(text).digest())
+        growing.shard(number, texts, lambda text: _held(text, data.held_out), used, data.limit)
+        documents += len(texts)
+        if data.limit is not None and growing.totals.train_tokens >= data.limit:
+            break
+    if not documents:
         raise DataError(f"data.source {source.name!r} holds no text; check the path and the field")
-    source.check(whole.hexdigest())
+    if data.limit is None:
+        source.check(whole.hexdigest())
+    totals = growing.totals
     split = "by document"
-    if len(seen) < FEWEST_DOCUMENTS:
-        _split_tail(folder, data.held_out)
+    if documents < FEWEST_DOCUMENTS:
+        totals = growing.split_tail(data.held_out)
         split = "tail"
-    sizes = {name: (folder / name).stat().st_size // TOKEN_DTYPE.itemsize for name in _FILES}
+    if (text := used.to_json()) is not None:
+        (folder / _TOKENIZER).write_text(text, encoding="utf-8")
     return {
         "version": VERSION,
         "source": source.identity,
-        "documents": len(seen),
+        "documents": documents,
         "split": split,
         "tokenizer": data.tokenizer,
-        "train_tokens": sizes[_TRAIN],
-        "held_out_tokens": sizes[_HELD_OUT],
-        "bytes_per_token": 1.0,
-        "digest": whole.hexdigest(),
+        "vocab": used.vocab,
+        "train_tokens": totals.train_tokens,
+        "held_out_tokens": totals.held_out_tokens,
+        "bytes_per_token": _bytes_per_token(totals),
+        "digest": _digest(whole.hexdigest(), used),
+        "shards": [shard.to_json() for shard in growing.shards],
     }
 
 
-_FILES = (_TRAIN, _HELD_OUT)
+def _bytes_per_token(totals: Shard) -> float:
+    """Of the held-out text where there is some, since the losses are of that; a document's end
+    counts as a byte, as it is one for the bytes."""
+    if totals.held_out_tokens and totals.held_out_bytes:
+        return totals.held_out_bytes / totals.held_out_tokens
+    return (totals.train_bytes + totals.held_out_bytes) / max(
+        1, totals.train_tokens + totals.held_out_tokens
+    )
 
 
-def _append(file: BinaryIO, document: bytes) -> None:
-    """Bytes are tokens; a zero byte, which no text holds, ends each document."""
-    tokens = np.frombuffer(document + SEPARATOR, dtype=np.uint8)
-    file.write(tokens.astype(TOKEN_DTYPE).tobytes())
+def _digest(text: str, tokenizer: Tokenizer) -> str:
+    if tokenizer.identity == "bytes":
+        return text
+    return hashlib.sha256(f"{text}:{tokenizer.identity}".encode()).hexdigest()
 
 
-def _split_tail(folder: Path, share: float) -> None:
-    """Too few documents to split between: hold out the end of their joined text instead."""
-    tokens = np.concatenate([np.fromfile(folder / name, dtype=TOKEN_DTYPE) for name in _FILES])
-    cut = len(tokens) - round(len(tokens) * share)
-    tokens[:cut].tofile(folder / _TRAIN)
-    tokens[cut:].tofile(folder / _HELD_OUT)
+def _held(text: bytes, share: float) -> bool:
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") < int(share * 2**64)
+
+
+def _distinct(source: Source) -> Iterator[bytes]:
+    """Every document that has text, and that none before it was."""
+    seen: set[bytes] = set()
+    for document in source.documents():
+        digest = hashlib.sha256(document).digest()[:16]
+        if document and digest not in seen:
+            seen.add(digest)
+            yield document
+
+
+def _shards(source: Source) -> Iterator[list[bytes]]:
+    texts: list[bytes] = []
+    size = 0
+    for document in _distinct(source):
+        texts.append(document)
+        size += len(document)
+        if size >= SHARD_BYTES:
+            yield texts
+            texts, size = [], 0
+    if texts:
+        yield texts
+
+
+def _trained(source: Source, data: DataConfig, folder: Path) -> Tokenizer:
+    """The BPE that the configuration asks for: trained now, unless it was before a kill."""
+    vocab = trained_vocab(data.tokenizer)
+    if vocab is None:
+        raise DataError(f"data.tokenizer {data.tokenizer!r} cannot be trained")
+    path = folder / _TOKENIZER
+    if path.exists():
+        return read_trained(path.read_text(encoding="utf-8"))
+    training = (text for text in _distinct(source) if not _held(text, data.held_out))
+    tokenizer = train_bpe(vocab, training)
+    unfinished = folder / f"{_TOKENIZER}.unfinished"
+    unfinished.write_text(tokenizer.to_json(), encoding="utf-8")
+    sync(unfinished)
+    unfinished.rename(path)
+    return tokenizer
 
 
 def _read(folder: Path) -> Corpus:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        for name, key in ((_TRAIN, "train_tokens"), (_HELD_OUT, "held_out_tokens")):
-            size = (folder / name).stat().st_size
-            if size != manifest[key] * TOKEN_DTYPE.itemsize:
-                raise DataError(f"{folder / name} has {size} bytes, not what its manifest says")
+        vocab = manifest.get("vocab", 256)
+        dtype, suffix = dtype_of(vocab)
+        for name, key in ((TRAIN, "train_tokens"), (HELD_OUT, "held_out_tokens")):
+            path = folder / f"{name}{suffix}"
+            size = path.stat().st_size
+            if size != manifest[key] * np.dtype(dtype).itemsize:
+                raise DataError(f"{path} has {size} bytes, not what its manifest says")
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"the corpus in {folder} is damaged ({error}); delete that folder"
@@ -166,12 +247,5 @@ def _read(folder: Path) -> Corpus:
         held_out_tokens=manifest["held_out_tokens"],
         bytes_per_token=manifest["bytes_per_token"],
         digest=manifest["digest"],
+        vocab=vocab,
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -237,6 +237,11 @@ def _flat(tree: object, prefix: str = "") -> dict[str, object]:
 
 
 def _batches(config: TrainConfig, corpus: Corpus) -> Batches:
+    if corpus.vocab > config.model.vocab:
+        raise DataError(
+            f"model.vocab {config.model.vocab} does not hold the {corpus.vocab} tokens of "
+            f"{config.data.tokenizer!r}; use {corpus.vocab}"
+        )
     batches = Batches(
         corpus.train(),
         context=config.model.context,

@@ -15,9 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-TOKEN_DTYPE = np.dtype("<u2")
-
-Tokens = NDArray[np.uint16]
+Tokens = NDArray[np.unsignedinteger]
 Windows = NDArray[np.int64]
 
 
@@ -26,8 +24,8 @@ class DataError(ValueError):
 
 
 def open_tokens(path: Path) -> Tokens:
-    """A token file as a read-only memory map of uint16 [n]."""
-    return np.memmap(path, dtype=TOKEN_DTYPE, mode="r")
+    """A token file as a read-only memory map [n]: uint16, or uint32 where its name ends so."""
+    return np.memmap(path, dtype="<u4" if path.suffix == ".u32" else "<u2", mode="r")
 
 
 class Batches:

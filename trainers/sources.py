@@ -1,6 +1,7 @@
-"""Where text comes from: pinned packages' own Python files, or local files through `datasets`.
+"""Where text comes from: pinned packages' own Python files, local files, or the hub's data sets.
 
-Reads installed packages and local files; writes nothing. `python-sources` is the .py files of
+Reads installed packages, local files, and for `hub:NAME` the network, all through `datasets`,
+streamed; writes nothing. `python-sources` is the .py files of
 sympy, networkx and mpmath (BSD; pure-Python wheels, so pinned versions are the same bytes on every
 machine: 34.6 MB, 1.66 bits a byte under gzip -9 and 1.29 under xz). `python-sources-large` adds
 torch, numpy, scipy, scikit-learn, pandas and matplotlib (about 154 MB; platform wheels, so files
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.config import DataConfig
+from trainers.config import HUB, DataConfig
 from trainers.data import DataError
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ PACKAGE_SETS: Mapping[str, PackageSet] = {
     ),
 }
 _GENERATED = {"version.py", "_version.py", "__config__.py", "_distributor_init.py"}
+_PACKED = {".gz", ".zst", ".bz2", ".xz"}
 _FORMATS = {
     ".txt": "text",
     ".text": "text",
@@ -79,6 +81,8 @@ _FORMATS = {
 
 def find_source(data: DataConfig) -> Source:
     """The source that `data.source` names. Raises DataError when there is none."""
+    if data.source.startswith(HUB):
+        return _hub(data)
     packages = PACKAGE_SETS.get(data.source)
     return _local_files(data) if packages is None else _package_files(data.source, packages)
 
@@ -140,7 +144,7 @@ def _python_files(packages: list[str], *, generated: bool) -> Iterator[Path]:
 def _local_files(data: DataConfig) -> Source:
     paths = _matching(data.source)
     if not paths:
-        known = ", ".join(PACKAGE_SETS)
+        known = ", ".join([*PACKAGE_SETS, "hub:OWNER/NAME"])
         raise DataError(
             f"data.source {data.source!r} is no file, folder or pattern with files in it; "
             f"give a path, or one of {known}"
@@ -158,7 +162,7 @@ def _local_files(data: DataConfig) -> Source:
 def _matching(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [item for item in path.rglob("*") if item.suffix.lower() in _FORMATS]
+        found = [item for item in path.rglob("*") if _ending(item) in _FORMATS]
     elif path.is_file():
         found = [path]
     else:
@@ -166,8 +170,14 @@ def _matching(source: str) -> list[Path]:
     return sorted(item.resolve() for item in found if item.is_file())
 
 
+def _ending(path: Path) -> str:
+    """The suffix that tells the format, below that of a compression."""
+    endings = [suffix.lower() for suffix in path.suffixes]
+    return next((ending for ending in reversed(endings) if ending not in _PACKED), "")
+
+
 def _format_of(paths: list[Path]) -> str:
-    kinds = {_FORMATS.get(path.suffix.lower()) for path in paths}
+    kinds = {_FORMATS.get(_ending(path)) for path in paths}
     if len(kinds) == 1 and (kind := next(iter(kinds))) is not None:
         return kind
     endings = ", ".join(sorted({path.suffix or path.name for path in paths}))
@@ -179,11 +189,46 @@ def _folder_name(source: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in stem if c.isascii()).strip("-") or "text"
 
 
+def _hub(data: DataConfig) -> Source:
+    """A data set of the hub, or a folder that `datasets` reads as one, row by row as it streams.
+
+    Its identity is what was asked for: a name without `revision` may change under it, which the
+    corpus' digest then tells.
+    """
+    name = data.source.removeprefix(HUB)
+    asked = [name, data.subset, data.split, data.revision]
+    return Source(
+        name=_folder_name(name),
+        identity=f"hub:{asked}",
+        documents=lambda: _texts(_hub_rows(name, data), data.text_field, data.source),
+        check=lambda digest: None,
+    )
+
+
+def _hub_rows(name: str, data: DataConfig) -> Iterator[Mapping[str, Any]]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+
+    try:
+        yield from load_dataset(
+            name, data.subset, split=data.split, revision=data.revision, streaming=True
+        )
+    except (OSError, ValueError, DatasetGenerationError, DatasetNotFoundError) as error:
+        told = f"hub:{name}, subset {data.subset}, split {data.split}"
+        raise DataError(
+            f"cannot read {told} ({error}); check the words, the network and HF_TOKEN, or give "
+            "data.source a path"
+        ) from error
+
+
 def _read_local(paths: list[Path], kind: str, field: str) -> Iterator[bytes]:
     files = [str(path) for path in paths]
-    column = "text" if kind == "text" else field
-    for row in _rows(files, kind):
-        yield _text_of(row, column, files)
+    return _texts(_rows(files, kind), "text" if kind == "text" else field, files[0])
+
+
+def _texts(rows: Iterator[Mapping[str, Any]], column: str, place: str) -> Iterator[bytes]:
+    for row in rows:
+        yield _text_of(row, column, place)
 
 
 def _rows(files: list[str], kind: str) -> Iterator[Mapping[str, Any]]:
@@ -201,7 +246,7 @@ def _rows(files: list[str], kind: str) -> Iterator[Mapping[str, Any]]:
         raise DataError(f"cannot read {', '.join(files)} as {kind} ({error})") from error
 
 
-def _text_of(row: Mapping[str, Any], column: str, files: list[str]) -> bytes:
+def _text_of(row: Mapping[str, Any], column: str, place: str) -> bytes:
     value = row.get(column)
     if isinstance(value, str):
         return value.encode()
@@ -209,5 +254,5 @@ def _text_of(row: Mapping[str, Any], column: str, files: list[str]) -> bytes:
         return b""
     found = ", ".join(row) if column not in row else f"{column} holding {type(value).__name__}"
     raise DataError(
-        f"data.text_field is {column!r}, but {files[0]} has {found}; name the column of text"
+        f"data.text_field is {column!r}, but {place} has {found}; name the column of text"
     )

@@ -75,7 +75,7 @@ def test_values_are_frozen() -> None:
         ("model.heads=3", "model.heads", "3 heads do not divide width 64"),
         ("model.width=0", "model.width", "must be greater than or equal to 1"),
         ("model.vocab=100", "model.vocab", "does not hold the 256 bytes"),
-        ("model.vocab=100K", "model.vocab", "less than or equal to 65536"),
+        ("model.vocab=2M", "model.vocab", "less than or equal to 1048576"),
         ("batch_tokens=2000", "batch_tokens", "no multiple of the context 128; use 1920"),
         ("horizon=2047", "horizon", "less than one batch"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate", "greater than 0"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainers import corpus, sources
 from trainers.config import DataConfig
 from trainers.corpus import Corpus, prepare
 from trainers.data import DataError
+from trainers.tokenizer import SubwordTokenizer
 
 TEXTS = [f"document {i}: " + "é all of it " * (i + 1) for i in range(60)]
 
@@ -109,20 +111,72 @@ def test_two_preparers_at_once_both_end_with_the_corpus(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [made[0].folder.name]
 
 
-def test_the_loser_of_a_race_takes_the_winners_corpus(
+def test_a_killed_preparation_goes_on_behind_its_last_whole_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = data(write_jsonl(tmp_path, TEXTS))
-    write = corpus._write  # pyright: ignore[reportPrivateUsage]
+    config = data(write_jsonl(tmp_path, TEXTS), tokenizer="bpe-300")
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 2000)
+    whole = prepare(config)
+    wanted = {path.name: path.read_bytes() for path in whole.folder.iterdir()}
+    shutil.rmtree(whole.folder)
 
-    def slow(*arguments: Any) -> dict[str, Any]:
-        monkeypatch.setattr(corpus, "_write", write)
+    encoded: list[int] = []
+    encode = SubwordTokenizer.encode
+
+    def killed(self: SubwordTokenizer, documents: Sequence[bytes]) -> Any:
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        encoded.append(len(documents))
+        return encode(self, documents)
+
+    monkeypatch.setattr(SubwordTokenizer, "encode", killed)
+    with pytest.raises(KeyboardInterrupt):
         prepare(config)
-        return write(*arguments)
+    (growing,) = (tmp_path / "cache").iterdir()
+    with (growing / "train.u16").open("ab") as file:
+        file.write(b"torn")  # written, and killed before it was recorded
+    monkeypatch.setattr(SubwordTokenizer, "encode", encode)
+    counted = count_calls(monkeypatch)
+    again = prepare(config)
+    assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == wanted
+    assert len(counted) == len(json.loads(wanted["manifest.json"])["shards"]) - 3
 
-    monkeypatch.setattr(corpus, "_write", slow)
-    assert documents(prepare(config)) == set(TEXTS)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many documents each call of the tokenizer is given, from now on."""
+    encode = SubwordTokenizer.encode
+    calls: list[int] = []
+
+    def counted(self: SubwordTokenizer, documents: Sequence[bytes]) -> Any:
+        calls.append(len(documents))
+        return encode(self, documents)
+
+    monkeypatch.setattr(SubwordTokenizer, "encode", counted)
+    return calls
+
+
+def test_a_damaged_shard_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = data(write_jsonl(tmp_path, TEXTS))
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 2000)
+    made = prepare(config)
+    wanted = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    growing = made.folder.parent / f".{made.folder.name}.partial"
+    made.folder.rename(growing)
+    (growing / "manifest.json").unlink()
+    text = bytearray(wanted["train.u16"])
+    text[-100] ^= 1
+    (growing / "train.u16").write_bytes(bytes(text))
+    again = prepare(config)
+    assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == wanted
+
+
+def test_a_limit_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_jsonl(tmp_path, TEXTS)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 2000)
+    whole, some = prepare(data(source)), prepare(data(source, limit=5000))
+    assert some.train_tokens == 5000
+    assert np.array_equal(some.train(), whole.train()[:5000])
+    assert 0 < some.held_out_tokens < whole.held_out_tokens
 
 
 def test_a_failed_preparation_leaves_nothing(tmp_path: Path) -> None:

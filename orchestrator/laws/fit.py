@@ -21,7 +21,11 @@ from orchestrator.laws.levenberg import Problem, minimise
 from orchestrator.laws.posing import KNEE, Posed, middle_of
 from orchestrator.laws.runs import Array, Runs, count_levels
 from orchestrator.laws.screening import screened_starts
-from orchestrator.laws.search import FIRST_SCALE, ROUGH_STARTS, Found, searched
+from orchestrator.laws.search import FIRST_SCALE, ROUGH_STARTS, Found, Given, searched
+
+
+STARTS = 64
+"""Random starts of a fit, unless it is told otherwise."""
 
 
 def fit(
@@ -34,7 +38,8 @@ def fit(
     priors: Sequence[Prior] = (),
     offsets_sd: float | None = None,
     seed: int = 0,
-    starts: int = 64,
+    starts: int | None = None,
+    start_from: Array | Sequence[LawFit] | None = None,
 ) -> LawFit:
     """The best member of `form` for `runs`, and every other optimum that starts ended in.
 
@@ -45,10 +50,18 @@ def fit(
     priors: normal priors on published parameters, in the objective.
     offsets_sd: give every trial a shift of its log loss, shrunk to zero with this sd (Huber at
         half of it). For learning curves, whose trials have odd shapes, rates and seeds.
+    starts: random starts that are followed: 64, or none where `start_from` is given.
+    start_from: where fits of the form to almost the same rows ended: the fits, all of whose
+        optima are taken, or working values (K, P). Refitting after one more row so costs a few
+        steps; an optimum that none of them is near is not found.
     Raises FitError where the rows are too few, have too few different sizes, or no start
     converges; ValueError where an option makes no sense.
     """
-    _check_options(form, objective, delta, knee, priors, offsets_sd, starts)
+    if starts is None:
+        starts = STARTS if start_from is None or not len(start_from) else 0
+    _check_options(form, objective, delta, knee, priors, offsets_sd)
+    if starts < (start_from is None or not len(start_from)):
+        raise ValueError(f"starts is {starts}; at least one is needed")
     _refuse(form, runs, objective, offsets_sd)
     # Sums depend on the order of rows in their last digits: with one order, the law does not.
     names = sorted(runs.features, reverse=True)
@@ -63,8 +76,30 @@ def fit(
         priors=(*priors, *_stated(form, priors)),
         offsets_sd=offsets_sd,
     )
-    found = searched(posed, starts=starts, rng=np.random.default_rng(seed))
+    given = None if start_from is None else _given(posed, start_from)
+    found = searched(posed, starts=starts, rng=np.random.default_rng(seed), given=given)
     return _law(posed, found, seed)
+
+
+def _given(posed: Posed, start_from: Array | Sequence[LawFit]) -> Given | None:
+    """Working values at the centre of these rows, and the scale of the first law's residuals."""
+    if not len(start_from):
+        return None
+    form = posed.form
+    if isinstance(start_from, np.ndarray):
+        values, scale = np.asarray(start_from, dtype=np.float64), None
+    else:
+        for law in start_from:
+            if law.form.expression != form.expression:
+                raise ValueError(f"start_from holds a law of {law.form.name}, not {form.name}")
+        published = [optimum.values for law in start_from for optimum in law.optima]
+        values, scale = form.absorb(np.array(published), posed.centre), start_from[0].scale
+    if values.ndim != 2 or values.shape[1] != len(form.parameters) or np.isnan(values).any():
+        raise ValueError(
+            f"start_from has shape {values.shape} or holds nan; {form.name} needs"
+            f" (K, {len(form.parameters)}) working values"
+        )
+    return Given(values=values, scale=scale)
 
 
 def _stated(form: LawForm, given: Sequence[Prior]) -> list[Prior]:
@@ -84,12 +119,9 @@ def _check_options(
     knee: float,
     priors: Sequence[Prior],
     offsets_sd: float | None,
-    starts: int,
 ) -> None:
     if objective not in OBJECTIVES:
         raise ValueError(f"objective is {objective!r}; there are {', '.join(OBJECTIVES)}")
-    if starts < 1:
-        raise ValueError(f"starts is {starts}; at least one is needed")
     for name, value in (("delta", delta), ("knee", knee), ("offsets_sd", offsets_sd)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} is {value}; it must be finite and above zero")

@@ -28,16 +28,18 @@ _SMALLEST_SCALE = 1e-6  # of log loss, below any evaluation noise
 _SAME = 1e-3  # of log loss at the probes: optima nearer than this are one
 _ROUNDS = 3
 _ROUND_STARTS = 4
-_ROUND_STEPS = 20
+_SETTLED = 1e-3  # relative change of the scale that ends the rounds
+_ROUND_STEPS = 12
 _POOL = 2  # starts that take a few steps, for each that goes on
 _HEATS = ((1.0, 3, 1.0), (0.5, 6, 2.0))  # share that goes on; steps, and more a free parameter
 _RUN = 0.375  # share of the starts that go to the end of the way
 _BLIND_POOL = 4  # where nothing can be solved for, first steps tell little: more starts go on
 _BLIND_HEATS = ((1.0, 3, 1.0),)
 _BLIND_RUN = 1.0
-_RUN_STEPS = 40
+_FEWEST = 12  # that go to the end of the way, if there are as many
+_RUN_STEPS = 15
 _FEW_STEPS = 8
-_MOST_STEPS = 60
+_MOST_STEPS = 40
 _LAST_STEPS = 150  # for the best alone, if it has not come to its end by then
 _MOST_OPTIMA = 12  # that are followed to their end on all rows
 _FAR = 2.0  # times the best objective: an optimum so far above it is none to tell of
@@ -57,28 +59,45 @@ class Found:
     starts: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Given:
+    """Where a fit to almost the same rows ended: working values (K, P), best first, and the sd of
+    its residuals, where known."""
+
+    values: Array
+    scale: float | None
+
+
 def searched(
-    posed: Posed, *, starts: int, rng: np.random.Generator, given: Array | None = None
+    posed: Posed, *, starts: int, rng: np.random.Generator, given: Given | None = None
 ) -> Found:
-    """The distinct optima that `starts` starts end in, or those near `given` (K, P) working
-    values. Raises FitError where there is none."""
+    """The distinct optima that `starts` random starts and the given values end in. Raises
+    FitError where there is none."""
     form = posed.form
     probes = form.covariates(probe_inputs(posed.runs.inputs(form.inputs)), posed.centre)
     scale = FIRST_SCALE * posed.unit
-    if given is None:
+    if given is not None and given.scale is not None:
+        scale = given.scale
+    values, met = np.zeros((0, len(form.parameters))), np.zeros(0, dtype=np.int64)
+    if starts or given is None:
         values, met = _candidates(posed.problem(scale), probes, starts, rng)
-    else:
-        values, met, starts = given, np.ones(len(given), dtype=np.int64), len(given)
+    if given is not None:
+        values = np.concatenate([given.values, values])
+        met = np.concatenate([np.ones(len(given.values), dtype=np.int64), met])
+        starts += len(given.values)
     best = values[:_ROUND_STARTS]
     for _ in range(_ROUNDS):
         rough = posed.problem(scale)
         solution = minimise(rough, best, tolerance=1e-6, most_iterations=_ROUND_STEPS)
         best = solution.values[np.argsort(solution.objective, kind="stable")][:2]
-        scale = _spread(rough, solution)
+        before, scale = scale, _spread(rough, solution)
+        if posed.delta is not None or abs(scale - before) <= _SETTLED * before:
+            break
     problem = posed.problem(scale)
-    values, met = _worth_while(problem, values, met)
-    solution = _ended(problem, np.concatenate([best[:1], values]))
-    met = np.concatenate([[0], met])
+    values, met = np.concatenate([best[:1], values]), np.concatenate([[0], met])
+    if len(values) > _MOST_OPTIMA:
+        values, met = _worth_while(problem, values, met)
+    solution = _ended(problem, values)
     groups = distinct(problem, solution, probes)
     if not groups:
         raise FitError(
@@ -131,8 +150,8 @@ def raced(
         most = steps + round(more * free)
         solution = minimise(few, values, tolerance=1e-4, most_iterations=most)
         order = np.argsort(solution.objective, kind="stable")
-        values = solution.values[order[: max(1, round(share * starts))]]
-    values = values[: max(1, round((_BLIND_RUN if blind else _RUN) * starts))]
+        values = solution.values[order[: max(_FEWEST, round(share * starts))]]
+    values = values[: max(_FEWEST, round((_BLIND_RUN if blind else _RUN) * starts))]
     return _met(few, values, probes)
 
 
@@ -151,9 +170,9 @@ def followed(
 
 def _ended(problem: Problem, values: Array) -> Solution:
     """The starts at their ends; in long flat valleys only the lowest is followed all the way."""
-    solution = minimise(problem, values, most_iterations=_MOST_STEPS)
+    solution = minimise(problem, values, tolerance=1e-7, most_iterations=_MOST_STEPS)
     best = int(np.argmin(solution.objective))
-    if solution.converged[best] or not np.isfinite(solution.objective[best]):
+    if not np.isfinite(solution.objective[best]):
         return solution
     last = minimise(problem, solution.values[[best]], most_iterations=_LAST_STEPS)
     solution.values[best], solution.offsets[best] = last.values[0], last.offsets[0]
@@ -163,7 +182,7 @@ def _ended(problem: Problem, values: Array) -> Solution:
 
 def _met(few: Problem, values: Array, probes: Array) -> tuple[Array, NDArray[np.int64]]:
     """Where the starts end on a part of the rows, those that meet as one."""
-    solution = minimise(few, values, tolerance=1e-6, most_iterations=_RUN_STEPS)
+    solution = minimise(few, values, tolerance=1e-5, most_iterations=_RUN_STEPS)
     groups = distinct(few, solution, probes, converged=False)
     leaders = [leader for leader, _ in groups]
     met = np.array([len(members) for _, members in groups], dtype=np.int64)

@@ -5,8 +5,9 @@ Touches memory only. Log loss of trial i after D tokens is
     log f(N, D) + configuration + own offset + own slope + shape + drift + noise.
 
 f has a prior: weak on E, A and B, moderately informative on the exponents (values that published
-laws span; Hoffmann et al. 2022, arXiv 2203.15556; Besiroglu et al. 2024, arXiv 2404.10102), and an
-interaction c about zero. The rest are zero-mean normal terms, so that all of it is one exact GP
+laws span; Hoffmann et al. 2022, arXiv 2203.15556; Besiroglu et al. 2024, arXiv 2404.10102), an
+interaction c about zero, and a transient about zero, by which the tokens' term falls faster at
+first than later. The rest are zero-mean normal terms, so that all of it is one exact GP
 once f is linearised at its most probable parameters (Laplace): parameter uncertainty, offsets
 shrunk to zero and the residual surface come out of one covariance, and so do joint samples.
 
@@ -18,13 +19,17 @@ shrunk to zero and the residual surface come out of one covariance, and so do jo
 The sizes of these terms are fitted (marginal likelihood with log-normal priors), the scales at
 which they vary are fixed. Offsets and single rows are robust: what lies far out gets its variance
 raised by as much as Huber's penalty would lower its weight, so that a diverged curve or a spike
-does not bend the law.
+does not bend the law. Rows high above the lowest loss of their own curve are doubted too: a young
+curve is no power law yet.
+
+Every constant below was chosen on generated curves and on backtests within the first quarter of
+recorded ones (`scripts/bench_surrogates.py --inside 0.25`), none on how a recorded curve ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import get_lapack_funcs, solve_triangular
@@ -44,15 +49,19 @@ OFFSET_KNEE = 1.5  # in sd of an offset
 ROW_KNEE = 2.5  # in sd of a row given all others
 CONFIGURATION_SCALE = 1.5  # e-folds of size or of a setting
 SHAPE_SCALE = 1.5  # e-folds of tokens
+TRANSIENT_SCALE = 1.5  # e-folds of tokens
+YOUNG = 0.05  # log loss above its curve's lowest from where on a row is doubted, and by how much
 
-# Working parameters: log E, log A/N0^a, log B/D0^b, log a, log b, c. Means of the first three are
-# relative to the lowest loss seen.
-PRIOR_MEAN = np.array([np.log(0.6), np.log(0.2), np.log(0.2), np.log(0.35), np.log(0.35), 0.0])
-PRIOR_SD = np.array([0.5, 1.0, 1.0, 0.35, 0.35, 0.1])
-STARTS = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.3, -1.0, -1.0, 0.4, 0.4, 0.0]])
+# Working parameters: log E, log A/N0^a, log B/D0^b, log a, log b, c, transient. Means of the first
+# three are relative to the lowest loss seen.
+PRIOR_MEAN = np.array([*np.log([0.6, 0.2, 0.2, 0.35, 0.35]), 0.0, 0.0])
+PRIOR_SD = np.array([0.5, 1.0, 1.0, 0.35, 0.35, 0.1, 0.08])
+STARTS = np.array([[0.0] * 7, [0.3, -1.0, -1.0, 0.4, 0.4, 0.0, 0.0]])
+OF_TOKENS = 2  # the working parameter whose derivative is the share of the tokens' term
 
 # Sd of each term (median of its prior), and the width of that prior in logs.
 TERMS = ("level", "tilt", "offset", "slope", "shape", "drift", "noise")
+OFFSET, NOISE = 2, 6
 TERM_SD = np.array([0.03, 0.1, 0.012, 0.05, 0.02, 0.008, 0.004])
 TERM_WIDTH = np.array([1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 1.0])
 
@@ -65,14 +74,14 @@ class JointLaw:
 
     def fit(self, observed: Observed, *, seed: int) -> Forecaster:
         """Raises NoForecast where no curve has a point."""
-        rows = rows_of(observed, most=MOST_ROWS)
-        space = _Space.of(rows)
-        return _Fitted(rows=rows, space=space, seed=seed, posterior=_posterior(rows, space))
+        task = _Task.of(rows_of(observed, most=MOST_ROWS))
+        return _Fitted(task=task, posterior=_posterior(task), seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Where:
-    """Places to speak of: queries or rows, (places,) each. trial is an index into candidates."""
+    """Places to speak of: rows or queries. candidates (trials,); trial, an index into them, size
+    and log_tokens, both centred, (places,)."""
 
     candidates: tuple[Candidate, ...]
     trial: IntArray
@@ -81,94 +90,82 @@ class _Where:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Space:
-    """Where the law is centred, and what likeness is measured by."""
+class _Task:
+    """What is fitted, where the law is centred, and what likeness is measured by.
 
+    doubt (rows,): variance of rows that are young. mean (7,): of the working parameters' prior.
+    """
+
+    rows: Rows
+    at: _Where
+    doubt: FloatArray
+    mean: FloatArray
     encoding: Encoding
-    log_size: float
-    log_tokens: float
-    first_log_tokens: float
-    lowest: float
+    centre: tuple[float, float]
 
     @classmethod
-    def of(cls, rows: Rows) -> _Space:
+    def of(cls, rows: Rows) -> _Task:
         sizes = np.log([size_of(candidate) for candidate in rows.candidates])
+        centre = float(sizes.mean()), float(np.average(rows.log_tokens, weights=rows.share))
+        lowest = np.full(len(sizes), np.inf)
+        np.minimum.at(lowest, rows.trial, rows.log_loss)
+        above = rows.log_loss - lowest[rows.trial]
         return cls(
+            rows=rows,
+            at=_where(rows.candidates, rows.trial, rows.log_tokens, centre),
+            doubt=np.maximum(above - YOUNG, 0.0) ** 2,
+            mean=PRIOR_MEAN + lowest.min() * (np.arange(len(PRIOR_MEAN)) <= OF_TOKENS),
             encoding=Encoding.of(rows.candidates),
-            log_size=float(sizes.mean()),
-            log_tokens=float(np.average(rows.log_tokens, weights=rows.share)),
-            first_log_tokens=float(rows.log_tokens.min()),
-            lowest=float(rows.log_loss.min()),
+            centre=centre,
         )
 
-    def where(
-        self, candidates: Sequence[Candidate], trial: IntArray, log_tokens: FloatArray
-    ) -> _Where:
-        sizes = np.log([size_of(candidate) for candidate in candidates]) - self.log_size
-        return _Where(
-            candidates=tuple(candidates),
-            trial=trial,
-            size=sizes[trial],
-            log_tokens=log_tokens - self.log_tokens,
-        )
+    def kernels(self, left: _Where, right: _Where, tilts: FloatArray) -> FloatArray:
+        """The terms' covariances at unit sd, noise left out: (terms, left, right).
 
-    def prior_mean(self) -> FloatArray:
-        return PRIOR_MEAN + np.array([self.lowest, self.lowest, self.lowest, 0.0, 0.0, 0.0])
-
-    def kernels(
-        self, left: _Where, right: _Where, tilt: tuple[FloatArray, FloatArray]
-    ) -> _Kernels:
-        """The terms' kernels at unit sd between two sets of places; tilt is the share of the
-        tokens' term in the loss at each."""
+        tilts (left, right): product of the shares of the tokens' term in the loss.
+        """
         gap = self.encoding.distances(left.candidates, right.candidates)
         likeness = np.exp(-0.5 * gap / CONFIGURATION_SCALE**2)[left.trial][:, right.trial]
-        names = np.array([c.id for c in left.candidates])[left.trial]
-        other = np.array([c.id for c in right.candidates])[right.trial]
-        same = (names[:, None] == other[None, :]).astype(np.float64)
-        both = tilt[0][:, None] * tilt[1][None, :]
-        begin = self.first_log_tokens - self.log_tokens
-        walked = np.maximum(
-            np.minimum(left.log_tokens[:, None], right.log_tokens[None, :]) - begin, 0.0
-        )
-        return _Kernels(
-            np.stack(
-                [
-                    likeness,
-                    likeness * both,
-                    same,
-                    same * both,
-                    _matern(left.log_tokens, right.log_tokens, SHAPE_SCALE),
-                    same * walked,
-                ]
-            )
-        )
+        same = _same(left, right)
+        low = np.minimum(left.log_tokens[:, None], right.log_tokens[None, :])
+        walked = np.maximum(low - self.at.log_tokens.min(), 0.0)
+        apart = np.abs(left.log_tokens[:, None] - right.log_tokens[None, :])
+        apart *= np.sqrt(3.0) / SHAPE_SCALE
+        matern = (1.0 + apart) * np.exp(-apart)
+        return np.stack([likeness, likeness * tilts, same, same * tilts, matern, same * walked])
 
 
-@dataclass(frozen=True, slots=True)
-class _Kernels:
-    """(terms without noise, left, right)."""
+def _where(
+    candidates: Sequence[Candidate],
+    trial: IntArray,
+    log_tokens: FloatArray,
+    centre: tuple[float, float],
+) -> _Where:
+    sizes = np.log([size_of(candidate) for candidate in candidates]) - centre[0]
+    return _Where(
+        candidates=tuple(candidates),
+        trial=trial,
+        size=sizes[trial],
+        log_tokens=log_tokens - centre[1],
+    )
 
-    parts: FloatArray
 
-    def total(self, sd: FloatArray) -> FloatArray:
-        return np.tensordot(sd[:-1] ** 2, self.parts, axes=1)
-
-
-def _matern(left: FloatArray, right: FloatArray, scale: float) -> FloatArray:
-    """Matern 3/2."""
-    gap = np.sqrt(3.0) * np.abs(left[:, None] - right[None, :]) / scale
-    return (1.0 + gap) * np.exp(-gap)
+def _same(left: _Where, right: _Where) -> FloatArray:
+    """One where two places belong to one trial."""
+    here = np.array([candidate.id for candidate in left.candidates])[left.trial]
+    there = np.array([candidate.id for candidate in right.candidates])[right.trial]
+    return (here[:, None] == there[None, :]).astype(np.float64)
 
 
 def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
-    """Log loss (places,) and its derivatives (places, 6) by the working parameters.
-
-    The third derivative is the share of the tokens' term in the loss.
-    """
+    """Log loss (places,) and its derivatives (places, 7) by the working parameters."""
     a, b = np.exp(values[3]), np.exp(values[4])
     irreducible = np.exp(values[0])
+    transient = TRANSIENT_SCALE**2 * np.expm1(-where.log_tokens / TRANSIENT_SCALE)
     of_size = np.exp(values[1] - a * where.size)
-    of_tokens = np.exp(values[2] - b * where.log_tokens + values[5] * where.size)
+    of_tokens = np.exp(
+        values[2] - b * where.log_tokens + values[5] * where.size + values[6] * transient
+    )
     loss = irreducible + of_size + of_tokens
     slopes = np.stack(
         [
@@ -178,6 +175,7 @@ def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
             -a * of_size * where.size,
             -b * of_tokens * where.log_tokens,
             of_tokens * where.size,
+            of_tokens * transient,
         ],
         axis=1,
     )
@@ -185,103 +183,113 @@ def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Posterior:
-    """The most probable law and the covariance about it.
+class _Terms:
+    """How large the terms are. sd (7,); robust (trials,) and loose (rows,): factors on the
+    variance of each trial's offset and of each row's noise."""
 
-    values (6,); sd (7,), of the terms; robust (trials,), the factor on each offset's variance;
-    solved (rows,): inverse covariance times residual; root: factor of the rows' covariance with
-    the law's own uncertainty in it.
-    """
-
-    values: FloatArray
     sd: FloatArray
     robust: FloatArray
-    solved: FloatArray
-    root: FloatArray
+    loose: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Linear:
+    """The law linearised at some values: expected (rows,), slopes (rows, 7); kernels of the terms
+    (terms, rows, rows), and target, the rows as deviations from the linear law at its prior
+    mean."""
+
+    values: FloatArray
     slopes: FloatArray
-    at: _Where = field(repr=False)
+    target: FloatArray
+    kernels: FloatArray
+
+    @classmethod
+    def at(cls, values: FloatArray, task: _Task) -> _Linear:
+        expected, slopes = _law(values, task.at)
+        tilts = np.outer(slopes[:, OF_TOKENS], slopes[:, OF_TOKENS])
+        return cls(
+            values=values,
+            slopes=slopes,
+            target=task.rows.log_loss - expected + slopes @ (values - task.mean),
+            kernels=task.kernels(task.at, task.at, tilts),
+        )
+
+    @property
+    def of_law(self) -> FloatArray:
+        """Covariance of the rows by what is unknown of the law."""
+        return (self.slopes * PRIOR_SD**2) @ self.slopes.T
 
 
-def _posterior(rows: Rows, space: _Space) -> _Posterior:
-    """Alternates between the law, the robust weights and the sizes of the terms."""
-    at = space.where(rows.candidates, rows.trial, rows.log_tokens)
-    mean, sd = space.prior_mean(), TERM_SD.copy()
-    robust, loose = np.ones(len(rows.candidates)), np.ones(len(rows))
-    starts = STARTS + mean
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Posterior:
+    """The GP after the rows are known. root (rows, rows): lower factor of their covariance;
+    solved (rows,): its inverse times the target."""
+
+    linear: _Linear
+    terms: _Terms
+    root: FloatArray
+    solved: FloatArray
+
+
+def _posterior(task: _Task) -> _Posterior:
+    """Alternates between the law, the robust factors and the sizes of the terms."""
+    rows = task.rows
+    terms = _Terms(sd=TERM_SD, robust=np.ones(len(rows.candidates)), loose=np.ones(len(rows)))
+    linear, starts = _Linear.at(task.mean, task), STARTS + task.mean
     for _ in range(ROUNDS):
-        values, covariance, kernels = _law_given(starts, mean, sd, robust, loose, rows, space, at)
-        starts = values[None, :]
-        robust, loose = _robust(values, mean, covariance, sd, robust, loose, rows, at)
-        sd = _sizes(values, mean, kernels, sd, robust, loose, rows, at)
-    values, covariance, _ = _law_given(starts, mean, sd, robust, loose, rows, space, at)
-    expected, slopes = _law(values, at)
-    solved = _solve(factor(covariance), rows.log_loss - expected)
-    root = factor(covariance + (slopes * PRIOR_SD**2) @ slopes.T)
-    return _Posterior(
-        values=values, sd=sd, robust=robust, solved=solved, root=root, slopes=slopes, at=at
-    )
+        linear = _Linear.at(_most_probable(starts, linear, terms, task), task)
+        terms = _robust(linear, terms, task)
+        terms = _Terms(sd=_sizes(linear, terms, task), robust=terms.robust, loose=terms.loose)
+        starts = linear.values[None, :]
+    linear = _Linear.at(_most_probable(starts, linear, terms, task), task)
+    root = factor(linear.of_law + _covariance(linear.kernels, terms, task))
+    half = solve_triangular(root, linear.target, lower=True, check_finite=False)
+    solved = solve_triangular(root, half, lower=True, trans=1, check_finite=False)
+    return _Posterior(linear=linear, terms=terms, root=root, solved=np.asarray(solved))
 
 
-def _law_given(
-    starts: FloatArray,
-    mean: FloatArray,
-    sd: FloatArray,
-    robust: FloatArray,
-    loose: FloatArray,
-    rows: Rows,
-    space: _Space,
-    at: _Where,
-) -> tuple[FloatArray, FloatArray, _Kernels]:
-    """The most probable law where the terms have these sizes; the rows' covariance, their
-    kernels."""
-    tilt = _law(starts[0], at)[1][:, 2]
-    kernels = space.kernels(at, at, (tilt, tilt))
-    covariance = _covariance(kernels, sd, robust, loose, rows)
-    root = factor(covariance)
-    found = [_most_probable(start, mean, root, rows, at) for start in starts]
-    return min(found, key=lambda one: one[0])[1], covariance, kernels
+def _noise(terms: _Terms, task: _Task) -> FloatArray:
+    """Variance of each row at unit sd of the noise: late rows count more, as if by tokens."""
+    return terms.loose / task.rows.share
 
 
-def _noise(rows: Rows, loose: FloatArray) -> FloatArray:
-    """Variance of each row at unit sd of the noise: late rows count more, as they would by
-    tokens."""
-    return loose / rows.share
-
-
-def _covariance(
-    kernels: _Kernels, sd: FloatArray, robust: FloatArray, loose: FloatArray, rows: Rows
-) -> FloatArray:
-    covariance = kernels.total(sd)
-    covariance += kernels.parts[2] * (sd[2] ** 2 * (robust[rows.trial] - 1.0))
-    diagonal = np.arange(len(rows))
-    covariance[diagonal, diagonal] += sd[6] ** 2 * _noise(rows, loose)
+def _covariance(kernels: FloatArray, terms: _Terms, task: _Task) -> FloatArray:
+    """Covariance of the rows by all terms, the law's own uncertainty left out."""
+    covariance = np.tensordot(terms.sd[:NOISE] ** 2, kernels, axes=1)
+    covariance += kernels[OFFSET] * (terms.sd[OFFSET] ** 2 * (terms.robust[task.at.trial] - 1.0))
+    diagonal = np.arange(len(covariance))
+    covariance[diagonal, diagonal] += terms.sd[NOISE] ** 2 * _noise(terms, task) + task.doubt
     return covariance
 
 
-def _most_probable(
-    start: FloatArray, mean: FloatArray, root: FloatArray, rows: Rows, at: _Where
-) -> tuple[float, FloatArray]:
+def _most_probable(starts: FloatArray, linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
+    """The most probable parameters where the terms are as they are: best of the starts."""
+    root = factor(_covariance(linear.kernels, terms, task))
+    return min((_descended(start, root, task) for start in starts), key=lambda found: found[0])[1]
+
+
+def _descended(start: FloatArray, root: FloatArray, task: _Task) -> tuple[float, FloatArray]:
     """The objective and the parameters where damped Gauss-Newton steps from `start` end."""
 
     def stand(values: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        expected, slopes = _law(values, at)
-        both = np.column_stack([rows.log_loss - expected, slopes])
+        expected, slopes = _law(values, task.at)
+        both = np.column_stack([task.rows.log_loss - expected, slopes])
         white = solve_triangular(root, both, lower=True, check_finite=False)
-        away = (values - mean) / PRIOR_SD
+        away = (values - task.mean) / PRIOR_SD
         return float(white[:, 0] @ white[:, 0] + away @ away), white[:, 0], white[:, 1:]
 
-    values, damping = start.copy(), 1e-2
+    values, damping = start, 1e-2
     objective, residual, slopes = stand(values)
     for _ in range(MAP_STEPS):
         precision = slopes.T @ slopes + np.diag(PRIOR_SD**-2.0)
-        pull = slopes.T @ residual - (values - mean) / PRIOR_SD**2
-        precision[np.diag_indices(6)] *= 1.0 + damping
+        pull = slopes.T @ residual - (values - task.mean) / PRIOR_SD**2
+        precision[np.diag_indices(len(values))] *= 1.0 + damping
         step = np.clip(np.linalg.solve(precision, pull), -1.0, 1.0)
-        trial = stand(values + step)
-        if trial[0] < objective:
-            gained = objective - trial[0]
+        there = stand(values + step)
+        if there[0] < objective:
+            gained = objective - there[0]
             values, damping = values + step, damping * 0.1
-            objective, residual, slopes = trial
+            objective, residual, slopes = there
             if gained < 1e-9 * (1.0 + objective):
                 break
         else:
@@ -289,69 +297,50 @@ def _most_probable(
     return objective, values
 
 
-def _robust(
-    values: FloatArray,
-    mean: FloatArray,
-    covariance: FloatArray,
-    sd: FloatArray,
-    robust: FloatArray,
-    loose: FloatArray,
-    rows: Rows,
-    at: _Where,
-) -> tuple[FloatArray, FloatArray]:
-    """New factors on the variance of each offset (trials,) and of each row (rows,)."""
-    expected, slopes = _law(values, at)
-    inverse = _inverse(factor(covariance + (slopes * PRIOR_SD**2) @ slopes.T))
-    residual = inverse @ (rows.log_loss - expected + slopes @ (values - mean))
-    pulls = np.bincount(rows.trial, weights=residual, minlength=len(robust))
-    offset = np.abs(pulls) * robust * sd[2] ** 2
-    without = np.abs(residual) / np.sqrt(inverse.diagonal())
-    return (
-        np.maximum(1.0, offset / (OFFSET_KNEE * sd[2])),
-        loose * np.maximum(1.0, (without / ROW_KNEE) ** 2),
+def _robust(linear: _Linear, terms: _Terms, task: _Task) -> _Terms:
+    """Raises the variance of offsets beyond their knee by as much as Huber's penalty lowers
+    weight, and that of rows that all others speak against."""
+    covariance = linear.of_law + _covariance(linear.kernels, terms, task)
+    inverse = _inverse(factor(covariance))
+    solved = inverse @ linear.target
+    pulls = np.bincount(task.at.trial, weights=solved, minlength=len(terms.robust))
+    offset = np.abs(pulls) * terms.robust * terms.sd[OFFSET] ** 2
+    without = np.abs(solved) / np.sqrt(inverse.diagonal())
+    return _Terms(
+        sd=terms.sd,
+        robust=np.maximum(1.0, offset / (OFFSET_KNEE * terms.sd[OFFSET])),
+        loose=terms.loose * np.maximum(1.0, without / ROW_KNEE) ** 2,
     )
 
 
-def _sizes(
-    values: FloatArray,
-    mean: FloatArray,
-    kernels: _Kernels,
-    sd: FloatArray,
-    robust: FloatArray,
-    loose: FloatArray,
-    rows: Rows,
-    at: _Where,
-) -> FloatArray:
-    """Most probable sd of the terms: marginal likelihood of the linearised law, and priors."""
-    expected, slopes = _law(values, at)
-    target = rows.log_loss - expected + slopes @ (values - mean)
-    of_law = (slopes * PRIOR_SD**2) @ slopes.T
-    parts = kernels.parts.copy()
-    parts[2] *= robust[rows.trial]
-    noise, diagonal = _noise(rows, loose), np.arange(len(rows))
-    centre = np.log(TERM_SD)
+def _sizes(linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
+    """Most probable sd of the terms (7,): marginal likelihood of the linear law, and priors."""
+    parts = linear.kernels.copy()
+    parts[OFFSET] *= terms.robust[task.at.trial]
+    fixed, noise = linear.of_law, _noise(terms, task)
+    diagonal, centre = np.arange(len(noise)), np.log(TERM_SD)
+    fixed[diagonal, diagonal] += task.doubt
 
     def objective(logs: FloatArray) -> tuple[float, FloatArray]:
         variance = np.exp(2.0 * logs)
-        covariance = of_law + np.tensordot(variance[:-1], parts, axes=1)
-        covariance[diagonal, diagonal] += variance[-1] * noise
+        covariance = fixed + np.tensordot(variance[:NOISE], parts, axes=1)
+        covariance[diagonal, diagonal] += variance[NOISE] * noise
         root = factor(covariance)
         inverse = _inverse(root)
-        solved = inverse @ target
+        solved = inverse @ linear.target
         pull = inverse - np.outer(solved, solved)
-        slope = np.empty_like(logs)
-        slope[:-1] = variance[:-1] * np.tensordot(parts, pull, axes=2)
-        slope[-1] = variance[-1] * (noise @ pull.diagonal())
+        slope = np.append(np.tensordot(parts, pull, axes=2), noise @ pull.diagonal()) * variance
         away = (logs - centre) / TERM_WIDTH
-        value = np.log(root.diagonal()).sum() + 0.5 * target @ solved + 0.5 * away @ away
+        value = np.log(root.diagonal()).sum() + 0.5 * (linear.target @ solved + away @ away)
         return float(value), slope + away / TERM_WIDTH
 
+    reach = 3.5 * TERM_WIDTH
     found = minimize(
         objective,
-        np.log(sd),
+        np.log(terms.sd),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(c - 3.5 * w, c + 3.5 * w) for c, w in zip(centre, TERM_WIDTH, strict=True)],
+        bounds=list(zip(centre - reach, centre + reach, strict=True)),
         options={"maxiter": EVIDENCE_STEPS, "maxfun": EVIDENCE_STEPS + 4},
     )
     return np.exp(np.asarray(found.x, dtype=np.float64))
@@ -364,19 +353,13 @@ def _inverse(root: FloatArray) -> FloatArray:
     return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
-def _solve(root: FloatArray, right: FloatArray) -> FloatArray:
-    half = solve_triangular(root, right, lower=True, check_finite=False)
-    return np.asarray(solve_triangular(root, half, lower=True, trans=1, check_finite=False))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitted:
     """The joint law after a fit."""
 
-    rows: Rows
-    space: _Space
-    seed: int
+    task: _Task
     posterior: _Posterior
+    seed: int
 
     def forecasts(self, candidate: Candidate) -> bool:
         return True
@@ -384,27 +367,31 @@ class _Fitted:
     def predict(
         self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
     ) -> Forecast:
-        post = self.posterior
+        task, post = self.task, self.posterior
         places = {candidate.id: candidate for candidate in candidates}
         order = {name: place for place, name in enumerate(places)}
         trial = np.array([order[candidate.id] for candidate in candidates], dtype=np.int64)
-        at = self.space.where(tuple(places.values()), trial, np.log(tokens.astype(np.float64)))
-        expected, slopes = _law(post.values, at)
-        kernels = self.space.kernels(at, post.at, (slopes[:, 2], post.slopes[:, 2]))
-        cross = kernels.total(post.sd)
-        cross += kernels.parts[2] * (post.sd[2] ** 2 * (post.robust[self.rows.trial] - 1.0))
-        mean = expected + cross @ post.solved
-        cross += (slopes * PRIOR_SD**2) @ post.slopes.T
+        log_tokens = np.log(tokens.astype(np.float64))
+        at = _where(tuple(places.values()), trial, log_tokens, task.centre)
+        expected, slopes = _law(post.linear.values, at)
+        cross = self._between(at, slopes, task.at, post.linear.slopes)
+        mean = expected + slopes @ (task.mean - post.linear.values) + cross @ post.solved
         white = solve_triangular(post.root, cross.T, lower=True, check_finite=False)
-        own = self.space.kernels(at, at, (slopes[:, 2], slopes[:, 2]))
-        boost = self._boost(at)
-        prior = own.total(post.sd) + own.parts[2] * (post.sd[2] ** 2 * boost)
-        covariance = prior + (slopes * PRIOR_SD**2) @ slopes.T - white.T @ white
+        covariance = self._between(at, slopes, at, slopes) - white.T @ white
         sd = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
         samples = draw(mean, covariance, draws, self.seed) if draws else None
         return Forecast(mean=mean, sd=sd, samples=samples)
 
-    def _boost(self, at: _Where) -> FloatArray:
-        """What robustness adds to the variance of each query's offset, relative to its own."""
-        known = {c.id: f for c, f in zip(self.rows.candidates, self.posterior.robust, strict=True)}
-        return np.array([known.get(c.id, 1.0) - 1.0 for c in at.candidates])[at.trial]
+    def _between(
+        self, left: _Where, of_left: FloatArray, right: _Where, of_right: FloatArray
+    ) -> FloatArray:
+        """Prior covariance of two sets of places, the law's uncertainty in it."""
+        terms = self.posterior.terms
+        tilts = np.outer(of_left[:, OF_TOKENS], of_right[:, OF_TOKENS])
+        kernels = self.task.kernels(left, right, tilts)
+        rows = self.task.rows
+        robust = dict(zip((c.id for c in rows.candidates), terms.robust, strict=True))
+        extra = np.array([robust.get(c.id, 1.0) - 1.0 for c in right.candidates])[right.trial]
+        covariance = np.tensordot(terms.sd[:NOISE] ** 2, kernels, axes=1)
+        covariance += kernels[OFFSET] * (terms.sd[OFFSET] ** 2 * extra)
+        return covariance + (of_left * PRIOR_SD**2) @ of_right.T

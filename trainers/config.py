@@ -15,64 +15,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from trainers.architecture import BYTES, Frozen, ModelConfig, PositiveCount
 from trainers.findings import FieldError
 from trainers.quantity import Count, Fraction, Number
 
-PositiveCount = Annotated[Count, Field(ge=1)]
-VOCAB_MULTIPLE = 64
-LARGEST_VOCAB = 2**20
-BYTES = 256
 FEWEST_TRAINED, LARGEST_TRAINED = 300, 65536
 HUB = "hub:"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _default_heads(fields: dict[str, Any]) -> int:
-    """Heads of 64 channels, of 32 in models under 256 wide; 1 when that does not divide."""
-    width = int(fields.get("width", 1))
-    heads = max(1, width // (64 if width >= 256 else 32))
-    return heads if width % heads == 0 else 1
-
-
-class ModelConfig(_Frozen):
-    """The shape of a decoder-only transformer."""
-
-    family: Literal["gpt"] = "gpt"
-    layers: Annotated[Count, Field(ge=1, le=1024)]
-    width: Annotated[Count, Field(ge=1, le=131072)]
-    heads: PositiveCount = Field(default_factory=_default_heads)
-    context: Annotated[Count, Field(ge=2, le=1 << 20)]
-    vocab: Annotated[Count, Field(ge=2, le=LARGEST_VOCAB)] = BYTES
-    tied: bool = True
-    qk_norm: bool = True
-    positions: Literal["learned", "rotary"] = "learned"
-
-    @model_validator(mode="after")
-    def _shapes_agree(self) -> ModelConfig:
-        if self.width % self.heads:
-            raise FieldError(
-                "heads", f"{self.heads} heads do not divide width {self.width}; use a divisor"
-            )
-        if self.positions == "rotary" and self.width // self.heads % 2:
-            channels = self.width // self.heads
-            raise FieldError(
-                "positions",
-                f"'rotary' turns pairs of channels, and a head has {channels}; change model.heads",
-            )
-        return self
-
-    @property
-    def padded_vocab(self) -> int:
-        """Rows of the embedding and the head: the vocabulary, up to a multiple of 64."""
-        return -(-self.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-
-
-class DataConfig(_Frozen):
+class DataConfig(Frozen):
     """Where tokens come from: a built-in corpus by name, a file, folder or glob, or `hub:NAME`.
 
     `tokenizer` is `bytes`, `bpe-4096` (trained on the corpus, to as many tokens as it says), a
@@ -115,7 +68,7 @@ def trained_vocab(tokenizer: str) -> int | None:
     return None if match is None else int(match[1])
 
 
-class OptimizerConfig(_Frozen):
+class OptimizerConfig(Frozen):
     """AdamW; `clip` bounds the gradient's norm (0: no clipping)."""
 
     learning_rate: Annotated[Number, Field(gt=0, le=10)] = 3e-3
@@ -126,7 +79,7 @@ class OptimizerConfig(_Frozen):
     clip: Annotated[Number, Field(ge=0)] = 1.0
 
 
-class ScheduleConfig(_Frozen):
+class ScheduleConfig(Frozen):
     """Warm-up, then `constant` or `cosine` to the horizon; the shape of an anneal.
 
     `warmup` below 1 is a share of the horizon, from 1 on a number of tokens. `final` is the share
@@ -139,21 +92,21 @@ class ScheduleConfig(_Frozen):
     anneal: Literal["1-sqrt", "linear"] = "1-sqrt"
 
 
-class EvaluationConfig(_Frozen):
+class EvaluationConfig(Frozen):
     """Held-out `tokens` read at each of `points` places along the horizon."""
 
     tokens: PositiveCount = 131072
     points: Annotated[Count, Field(ge=1, le=4096)] = 32
 
 
-class CheckpointConfig(_Frozen):
+class CheckpointConfig(Frozen):
     """A checkpoint about every `every_s` seconds; the newest `keep` stay, and all segment ends."""
 
     every_s: Annotated[Number, Field(gt=0)] = 300.0
     keep: PositiveCount = 2
 
 
-class TrainConfig(_Frozen):
+class TrainConfig(Frozen):
     """One training run, whole: what it is, how it is paid for, and where it may run."""
 
     model: ModelConfig
@@ -261,7 +214,14 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 _PAST: dict[str, dict[str, object]] = {
-    "model": {"positions": "learned"},
+    "model": {
+        "positions": "learned",
+        "kv_heads": None,
+        "mlp_width": None,
+        "parametrization": "standard",
+        "base_width": None,
+        "base_layers": None,
+    },
     "data": {"subset": None, "split": "train", "revision": None, "limit": None},
 }
 """What runs were before a key existed: left out of the recipe, so that checkpoints of earlier

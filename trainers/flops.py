@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainers.config import ModelConfig
+from trainers.architecture import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +57,42 @@ class ModelCost:
 
 
 def model_cost(model: ModelConfig) -> ModelCost:
-    """Count a model: 4 d^2 for attention and 8 d^2 for the MLP of every layer, no biases."""
-    width, layers, context = model.width, model.layers, model.context
-    body = layers * 12 * width * width
+    """Count a model of any family: the four maps of attention, and two or, gated, three of the MLP
+    in every layer."""
+    family, width, layers = model.blocks, model.width, model.layers
+    keys = model.key_heads * model.channels
+    body = layers * (2 * width * (width + keys) + _mlp_maps(model) * width * model.inner_width)
     table = model.padded_vocab * width
-    norms = (2 * layers + 1) * width
-    positions = context * width if model.positions == "learned" else 0
-    attention = 12 * layers * width * context
+    positions = model.context * width if model.positions == "learned" else 0
+    attention = 12 * layers * width * model.context
+    norms = (2 * layers + 1) * width * (2 if family.norm_biases else 1)
+    if family.qk_norm is not None:
+        gains = {"none": 0, "head": 2 * model.channels, "all": width + keys}
+        norms += layers * gains[family.qk_norm]
     return ModelCost(
         body_params=body,
         head_params=table,
         embedding_params=table,
         positional_params=positions,
         norm_params=norms,
-        stored_params=body + (table if model.tied else 2 * table) + positions + norms,
+        stored_params=body
+        + (table if model.tied else 2 * table)
+        + positions
+        + norms
+        + layers * _biases(model),
         flops_per_token=6 * (body + table) + attention,
         causal_flops_per_token=6 * (body + table) + attention // 2,
     )
+
+
+def _mlp_maps(model: ModelConfig) -> int:
+    return 3 if model.blocks.gated else 2
+
+
+def _biases(model: ModelConfig) -> int:
+    """Of the maps of one layer."""
+    family, keys = model.blocks, model.key_heads * model.channels
+    qkv = model.width + 2 * keys if family.qkv_biases else 0
+    if not family.map_biases:
+        return qkv
+    return qkv + 2 * model.width + (_mlp_maps(model) - 1) * model.inner_width

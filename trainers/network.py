@@ -24,13 +24,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainers.config import ModelConfig
+from trainers.architecture import ModelConfig
 from trainers.model import build_model
 
 
 def build_network(config: ModelConfig, generator: torch.Generator) -> nn.Module:
     """The network of a configuration on the CPU, initialised from `generator` alone."""
-    return build_model(config, generator)
+    if config.family == "gpt":
+        return build_model(config, generator)
+    from trainers.foreign import build_foreign
+
+    return build_foreign(config, generator)
 
 
 def move(network: nn.Module, device: torch.device) -> nn.Module:

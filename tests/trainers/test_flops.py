@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers.config import ModelConfig
+from trainers.architecture import ModelConfig
 from trainers.flops import model_cost
 from trainers.model import GPT
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trainers.config import ModelConfig
+from trainers.architecture import ModelConfig
 from trainers.model import build_model
 from trainers.rotary import rotary_table, rotate
 

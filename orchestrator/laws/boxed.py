@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_ROUNDS = 4
+_ROUNDS = 3
 
 
 def boxed_minimum(

@@ -23,7 +23,6 @@ from orchestrator.laws.runs import Array, Runs, count_levels
 from orchestrator.laws.screening import screened_starts
 from orchestrator.laws.search import FIRST_SCALE, ROUGH_STARTS, Found, Given, searched
 
-
 STARTS = 64
 """Random starts of a fit, unless it is told otherwise."""
 

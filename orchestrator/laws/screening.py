@@ -18,14 +18,16 @@ from orchestrator.laws.projection import aim, solution
 
 _DRAWN = 2048
 _AT_ONCE = 1_000_000  # numbers in one Jacobian of drawn values
-_ROWS = 256  # rows that a start is judged on
-_ROWS_PER_PARAMETER = 12  # or this many, if more
+_ROWS = (64, 10)  # that draws are judged on: at least, and for each parameter
 
 
-def judged_rows(problem: Problem, rng: np.random.Generator) -> NDArray[np.intp]:
-    """The rows that starts are judged on: all of them, or a random part of many."""
+def judged_rows(
+    problem: Problem, rng: np.random.Generator, least: tuple[int, int] = _ROWS
+) -> NDArray[np.intp]:
+    """The rows that starts are judged on: all of them, or a random part of many. least: how
+    many at least, and how many for each parameter."""
     rows = np.arange(problem.covariates.shape[1], dtype=np.intp)
-    enough = max(_ROWS, _ROWS_PER_PARAMETER * len(problem.form.parameters))
+    enough = max(least[0], least[1] * len(problem.form.parameters))
     return rows if len(rows) <= enough else np.sort(rng.choice(rows, size=enough, replace=False))
 
 

@@ -30,12 +30,11 @@ _ROUNDS = 3
 _ROUND_STARTS = 4
 _SETTLED = 1e-3  # relative change of the scale that ends the rounds
 _ROUND_STEPS = 12
-_POOL = 2  # starts that take a few steps, for each that goes on
-_HEATS = ((1.0, 3, 1.0), (0.5, 6, 2.0))  # share that goes on; steps, and more a free parameter
-_RUN = 0.375  # share of the starts that go to the end of the way
+_POOL = 2  # starts that take a few steps, for each that was asked for
+_HEATS = ((0.5, 3, 1.0), (0.375, 6, 2.0))  # share that goes on; steps, and more a free parameter
 _BLIND_POOL = 4  # where nothing can be solved for, first steps tell little: more starts go on
-_BLIND_HEATS = ((1.0, 3, 1.0),)
-_BLIND_RUN = 1.0
+_BLIND_HEATS = ((0.25, 3, 1.0),)
+_RUN_ROWS = (256, 12)  # that this is judged on: at least, and for each parameter
 _FEWEST = 12  # that go to the end of the way, if there are as many
 _RUN_STEPS = 15
 _FEW_STEPS = 8
@@ -136,23 +135,23 @@ def _candidates(
     pool = screened_starts(problem, starts=ahead, rng=rng)
     if not len(pool):
         raise FitError(f"no law: no start of {problem.form.name} has a finite loss at all rows")
-    return raced(problem.some_rows(judged_rows(problem, rng)), pool, probes, starts)
+    return raced(problem, pool, probes, rng)
 
 
 def raced(
-    few: Problem, values: Array, probes: Array, starts: int
+    problem: Problem, values: Array, probes: Array, rng: np.random.Generator
 ) -> tuple[Array, NDArray[np.int64]]:
     """Where the best of the values end on a part of the rows, those that meet as one, best
     first; and how many met. After each heat only the better ones go on."""
+    few = problem.some_rows(judged_rows(problem, rng))
     free = values.shape[1] - len(solvable(few.form.parameters))
     blind = free == values.shape[1]
     for share, steps, more in _BLIND_HEATS if blind else _HEATS:
         most = steps + round(more * free)
         solution = minimise(few, values, tolerance=1e-4, most_iterations=most)
         order = np.argsort(solution.objective, kind="stable")
-        values = solution.values[order[: max(_FEWEST, round(share * starts))]]
-    values = values[: max(_FEWEST, round((_BLIND_RUN if blind else _RUN) * starts))]
-    return _met(few, values, probes)
+        values = solution.values[order[: max(_FEWEST, round(share * len(values)))]]
+    return _met(problem.some_rows(judged_rows(problem, rng, _RUN_ROWS)), values, probes)
 
 
 def followed(
@@ -160,10 +159,9 @@ def followed(
 ) -> tuple[Solution, NDArray[np.int64]]:
     """From given starts to the best of their optima at a given knee: where they ended on all
     rows, and how many starts went on as each."""
-    few = problem.some_rows(judged_rows(problem, rng))
     values = values.copy()
-    solve_linear(few, values)
-    values, met = raced(few, values, probes, len(values))
+    solve_linear(problem.some_rows(judged_rows(problem, rng)), values)
+    values, met = raced(problem, values, probes, rng)
     values, met = _worth_while(problem, values, met)
     return _ended(problem, values), met
 

@@ -31,13 +31,17 @@ from scipy.special import ndtr
 from orchestrator.recorded import RecordedCurve, RecordedError, read_recorded
 from orchestrator.surrogates.base import NoForecast, Observed, Surrogate
 from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.surrogates.multi_task_gp import MultiTaskGP
 from orchestrator.values import Candidate, Curve, FloatArray, Point
 from scripts.bench_replay import table
 from scripts.curve_worlds import world
 
 Curves = Mapping[str, RecordedCurve]
 
-SURROGATES: dict[str, Callable[[], Surrogate]] = {"joint_law": JointLaw}
+SURROGATES: dict[str, Callable[[], Surrogate]] = {
+    "joint_law": JointLaw,
+    "multi_task_gp": MultiTaskGP,
+}
 RATIOS = (2, 4, 8)
 LEVELS = {50: 0.674490, 80: 1.281552, 95: 1.959964}
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data" / "curves"

@@ -16,6 +16,7 @@ import numpy as np
 from orchestrator.values import Candidate, FloatArray, Scalar
 
 _ABSENT = "\0absent"
+WORD_GAP = 3.0  # units between two words of one setting
 
 
 def size_of(candidate: Candidate) -> float:
@@ -76,13 +77,14 @@ class Encoding:
         return np.array(rows, dtype=np.float64).reshape(len(candidates), -1)
 
     def distances(self, left: Sequence[Candidate], right: Sequence[Candidate]) -> FloatArray:
-        """Squared distances (left, right): numeric features in their units, a differing word 1."""
+        """Squared distances (left, right): numeric features in their units, a differing word
+        WORD_GAP of them."""
         gap = self.columns(left)[:, None, :] - self.columns(right)[None, :, :]
         total: FloatArray = (gap * gap).sum(axis=2)
         for key, _ in self.words:
             a = np.array([_word(_value(candidate, key)) for candidate in left])
             b = np.array([_word(_value(candidate, key)) for candidate in right])
-            total = total + (a[:, None] != b[None, :])
+            total = total + WORD_GAP**2 * (a[:, None] != b[None, :])
         return total
 
 

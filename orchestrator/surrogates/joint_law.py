@@ -47,7 +47,7 @@ ROUNDS = 2  # of: most probable law, robust weights, sizes of the terms
 EVIDENCE_STEPS = 12
 OFFSET_KNEE = 1.5  # in sd of an offset
 ROW_KNEE = 2.5  # in sd of a row given all others
-CONFIGURATION_SCALE = 1.5  # e-folds of size or of a setting
+CONFIGURATION_SCALE = 2.5  # e-folds of size or of a setting
 SHAPE_SCALE = 1.5  # e-folds of tokens
 TRANSIENT_SCALE = 1.5  # e-folds of tokens
 YOUNG = 0.05  # log loss above its curve's lowest from where on a row is doubted, and by how much
@@ -62,7 +62,7 @@ OF_TOKENS = 2  # the working parameter whose derivative is the share of the toke
 # Sd of each term (median of its prior), and the width of that prior in logs.
 TERMS = ("level", "tilt", "offset", "slope", "shape", "drift", "noise")
 OFFSET, NOISE = 2, 6
-TERM_SD = np.array([0.03, 0.1, 0.012, 0.05, 0.02, 0.008, 0.004])
+TERM_SD = np.array([0.015, 0.1, 0.012, 0.05, 0.02, 0.008, 0.004])
 TERM_WIDTH = np.array([1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 1.0])
 
 

@@ -12,10 +12,14 @@ import pytest
 
 from orchestrator.surrogates.base import Forecaster, NoForecast, Observed, Surrogate
 from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.surrogates.multi_task_gp import MultiTaskGP
 from orchestrator.values import Candidate, Curve, Forecast, Point
 from tests.orchestrator.surrogates.grown import candidate, grown, ladder, observed, truth
 
-SURROGATES: dict[str, Callable[[], Surrogate]] = {"joint_law": JointLaw}
+SURROGATES: dict[str, Callable[[], Surrogate]] = {
+    "joint_law": JointLaw,
+    "multi_task_gp": lambda: MultiTaskGP(most_rows=60, starts=1, iterations=10),
+}
 SEED = 3
 
 

@@ -1,0 +1,257 @@
+"""All curves as outputs of one Gaussian process: linear model of coregionalisation.
+
+Touches memory only. The surrogate "LMC" of Schram et al. (arXiv 2605.17234): a sum of an
+exponential-decay kernel (freeze-thaw, Swersky et al. 2014, arXiv 1406.3896), a bias and white
+noise, each with a matrix over the curves,
+
+    cov(y_i(x), y_j(x')) = Bd[i, j] b^a / (x + x' + b)^a + Bb[i, j] + (noise of i where equal)
+
+with B = W W' + diag(kappa), rank 2, x the log of compute scaled to [0, 1] over what was seen, and
+y the standardised log loss. Where the paper leaves a detail open or costs too much, this is the
+choice made here: at most 300 rows (the paper: 20 a curve), two starts (the paper: 20) of at most
+25 L-BFGS iterations, a matrix for white noise that is diagonal, and unit normal priors on W and on
+all logarithms, without which two hundred free numbers overfit thirty curves.
+
+A curve of which no point was seen has no row in B: such a candidate is not forecast.
+
+Torch counts its threads for the whole process, and this module leaves that count alone: a second
+thread gains nothing at 300 rows, and a process that wants one sets OMP_NUM_THREADS=1. Every
+random number comes from a generator of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gpytorch
+import numpy as np
+import torch
+from linear_operator.utils.errors import NanError, NotPSDError
+
+from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
+from orchestrator.surrogates.gaussian import draw
+from orchestrator.surrogates.prefixes import Rows, rows_of
+from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
+
+FEWEST_ROWS = 4
+RANK = 2
+NOISE_FLOOR = 1e-4  # of the standardised variance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiTaskGP:
+    """The surrogate. Forecasts the curves that it has seen points of.
+
+    most_rows of all curves together, starts of the search for kernel parameters, and iterations
+    of each: what the fit may cost.
+    """
+
+    name: str = "multi_task_gp"
+    most_rows: int = 300
+    starts: int = 2
+    iterations: int = 25
+
+    def fit(self, observed: Observed, *, seed: int) -> Forecaster:
+        """Raises NoForecast where there are fewer than four points, or no start of the search
+        for kernel parameters stays positive definite."""
+        rows = rows_of(observed, most=self.most_rows)
+        if len(rows) < FEWEST_ROWS:
+            raise NoForecast(
+                f"multi_task_gp needs {FEWEST_ROWS} points in all and there are {len(rows)};"
+                " wait for more evaluations"
+            )
+        scale = _Scale.of(rows)
+        inputs = scale.inputs(rows.candidates, rows.trial, rows.log_tokens)
+        targets = torch.from_numpy((rows.log_loss - scale.centre) / scale.spread)
+        generator = torch.Generator().manual_seed(seed)
+        fitted = [
+            _fitted(inputs, targets, _Curves(len(rows.candidates), generator), self.iterations)
+            for _ in range(self.starts)
+        ]
+        best = min(fitted, key=lambda found: found[0])
+        if not np.isfinite(best[0]):
+            raise NoForecast("multi_task_gp found no kernel that is positive definite here")
+        return _Fitted(model=best[1], scale=scale, candidates=rows.candidates, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """How log compute and log loss are standardised."""
+
+    first: float
+    reach: float
+    centre: float
+    spread: float
+
+    @classmethod
+    def of(cls, rows: Rows) -> _Scale:
+        compute = _log_compute(rows.candidates, rows.trial, rows.log_tokens)
+        spread = float(rows.log_loss.std())
+        return cls(
+            first=float(compute.min()),
+            reach=max(float(np.ptp(compute)), 1.0),
+            centre=float(rows.log_loss.mean()),
+            spread=max(spread, 1e-3),
+        )
+
+    def inputs(
+        self, candidates: Sequence[Candidate], trial: IntArray, log_tokens: FloatArray
+    ) -> torch.Tensor:
+        """(rows, 2): scaled log compute, and the index of the curve."""
+        x = (_log_compute(candidates, trial, log_tokens) - self.first) / self.reach
+        return torch.from_numpy(np.column_stack([np.maximum(x, 0.0), trial.astype(np.float64)]))
+
+
+def _log_compute(
+    candidates: Sequence[Candidate], trial: IntArray, log_tokens: FloatArray
+) -> FloatArray:
+    cost = np.log([candidate.flops_per_token for candidate in candidates])
+    return cost[trial] + log_tokens
+
+
+class _Curves(gpytorch.kernels.Kernel):
+    """Coregionalised decay and bias over (scaled log compute, index of the curve)."""
+
+    has_lengthscale = False
+
+    def __init__(self, tasks: int, generator: torch.Generator) -> None:
+        super().__init__()
+
+        def start(*shape: int) -> torch.nn.Parameter:
+            noise = torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return torch.nn.Parameter(0.3 * noise)
+
+        self.decay_w, self.bias_w = start(tasks, RANK), start(tasks, RANK)
+        self.decay_w.data[:, 0] += 1.0  # what all curves share
+        self.bias_w.data[:, 0] += 1.0
+        self.decay_kappa, self.bias_kappa = start(tasks), start(tasks)
+        self.decay_kappa.data -= 3.0
+        self.bias_kappa.data -= 3.0
+        self.shape = start(2)  # log a, log b of the decay
+
+    def forward(
+        self, x1: torch.Tensor, x2: torch.Tensor, diag: bool = False, **params: Any
+    ) -> torch.Tensor:
+        left, right = x1[..., 1].long(), x2[..., 1].long()
+        if diag:
+            together = x1[..., 0] + x2[..., 0]
+            decay, bias = self._matrices()
+            return decay[left, right] * self._decayed(together) + bias[left, right]
+        together = x1[..., :, None, 0] + x2[..., None, :, 0]
+        decay, bias = self._matrices()
+        pairs = (left[..., :, None], right[..., None, :])
+        return decay[pairs] * self._decayed(together) + bias[pairs]
+
+    def _matrices(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            self.decay_w @ self.decay_w.T + torch.diag(self.decay_kappa.exp()),
+            self.bias_w @ self.bias_w.T + torch.diag(self.bias_kappa.exp()),
+        )
+
+    def _decayed(self, together: torch.Tensor) -> torch.Tensor:
+        a, b = self.shape.exp()
+        return (b / (together + b)) ** a
+
+    def penalty(self) -> torch.Tensor:
+        """Minus the log of the priors, up to a constant."""
+        total = ((self.decay_w[:, 0] - 1.0) ** 2).sum() + ((self.bias_w[:, 0] - 1.0) ** 2).sum()
+        total = total + (self.decay_w[:, 1:] ** 2).sum() + (self.bias_w[:, 1:] ** 2).sum()
+        total = total + ((self.decay_kappa + 3.0) ** 2).sum() / 4.0
+        return 0.5 * (total + ((self.bias_kappa + 3.0) ** 2).sum() / 4.0 + (self.shape**2).sum())
+
+
+class _Model(gpytorch.models.ExactGP):
+    """Zero mean: the target is standardised."""
+
+    def __init__(
+        self,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        likelihood: Any,
+        kernel: _Curves,
+    ) -> None:
+        super().__init__(inputs, targets, likelihood)
+        self.mean_module = gpytorch.means.ZeroMean()
+        self.covar_module = kernel
+
+    def forward(self, x: torch.Tensor) -> gpytorch.distributions.MultivariateNormal:
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
+
+
+def _fitted(
+    inputs: torch.Tensor, targets: torch.Tensor, kernel: _Curves, iterations: int
+) -> tuple[float, _Model]:
+    """Minus the log posterior of the kernel parameters, and the model; infinite where the search
+    leaves the positive definite."""
+    likelihood = gpytorch.likelihoods.HadamardGaussianLikelihood(
+        num_tasks=len(kernel.decay_w),
+        noise_constraint=gpytorch.constraints.GreaterThan(NOISE_FLOOR),
+        task_feature_index=1,
+    ).double()
+    likelihood.noise = torch.full_like(likelihood.noise, 10 * NOISE_FLOOR)
+    model = _Model(inputs, targets, likelihood, kernel)
+    model.train()
+    likelihood.train()
+    evidence = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
+    search = torch.optim.LBFGS(
+        model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> torch.Tensor:
+        noise = torch.log(likelihood.noise / (10 * NOISE_FLOOR))
+        total = kernel.penalty() + 0.125 * (noise**2).sum()
+        fit: torch.Tensor = evidence(model(inputs), targets, inputs)
+        return total - len(targets) * fit
+
+    def closure() -> float:
+        search.zero_grad()
+        loss = objective()
+        loss.backward()
+        return float(loss.detach())
+
+    try:
+        search.step(closure)
+        with torch.no_grad():
+            value = float(objective())
+    except (NotPSDError, NanError):
+        value = float("inf")
+    model.eval()
+    likelihood.eval()
+    return (value if np.isfinite(value) else float("inf")), model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    """The multi-task GP after a fit."""
+
+    model: _Model
+    scale: _Scale
+    candidates: tuple[Candidate, ...]
+    seed: int
+
+    def forecasts(self, candidate: Candidate) -> bool:
+        return any(candidate.id == known.id for known in self.candidates)
+
+    def predict(
+        self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
+    ) -> Forecast:
+        places = {known.id: place for place, known in enumerate(self.candidates)}
+        for candidate in candidates:
+            if candidate.id not in places:
+                raise NoForecast(
+                    f"multi_task_gp has seen no point of {candidate.id}; it forecasts only curves"
+                    " that have begun"
+                )
+        trial = np.array([places[candidate.id] for candidate in candidates], dtype=np.int64)
+        log_tokens = np.log(tokens.astype(np.float64))
+        inputs = self.scale.inputs(self.candidates, trial, log_tokens)
+        with torch.no_grad():
+            found = self.model(inputs)
+            mean, covariance = found.mean.numpy(), found.covariance_matrix.numpy()
+        mean = self.scale.centre + self.scale.spread * mean
+        covariance = self.scale.spread**2 * covariance
+        sd = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
+        samples = draw(mean, covariance, draws, self.seed) if draws else None
+        return Forecast(mean=mean, sd=sd, samples=samples)

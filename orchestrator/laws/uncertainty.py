@@ -6,8 +6,8 @@ solved together, each from every optimum of weight, and the lowest end of a draw
 draw that another optimum fits better goes there. Drawing T of T clusters understates their
 spread by the degrees of freedom that the law uses, and the spread is itself uncertain: intervals
 are widened about the law's own value by sqrt(T / (T - p)) and by Student's t over the normal at
-T - p degrees of freedom, in logarithms where the quantity is positive. What runs held out say of
-the law's error beyond its rows (`calibration`) is added to intervals of the loss.
+T - p degrees of freedom, in logarithms where the quantity is positive; and once more where runs
+held out show that the spread falls short (`calibration`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ LEVELS = (0.8, 0.9)
 _MOST_FAILED = 0.5
 _MOST_OPTIMA = 4  # that every draw starts from
 _TOLERANCE = 1e-7
-_FLAT = 1e-5  # of the objective, a step: too little for the rows to tell, if the valley is long
-_STEPS = 100  # with each of the two
+_STEPS = 100  # then as many again for the draws that are still on their way
+_FLAT = 2e-3  # of the objective, over the second lot: a tenth in log likelihood at 100 rows
 _SCHEMA = 1
 
 
@@ -52,12 +52,14 @@ class LawPosterior:
     widening: float
     seed: int
     degrees: float | None = None
+    rescaling: float = 1.0
 
     def widened(self, level: float) -> float:
         """By how much the quantiles of draws are widened about the law's own value."""
+        widening = self.widening * self.rescaling
         if self.degrees is None:
-            return self.widening
-        return self.widening * student(level, self.degrees) / student(level, math.inf)
+            return widening
+        return widening * student(level, self.degrees) / student(level, math.inf)
 
     def samples(self) -> dict[str, Array]:
         """Published name to its values over the draws, before widening."""
@@ -121,6 +123,7 @@ class LawPosterior:
             "failed": self.failed,
             "widening": self.widening,
             "degrees": self.degrees,
+            "rescaling": self.rescaling,
             "seed": self.seed,
             "intervals": {
                 f"{level:g}": {
@@ -145,6 +148,7 @@ class LawPosterior:
             failed=cast(int, record["failed"]),
             widening=cast(float, record["widening"]),
             degrees=cast("float | None", record.get("degrees")),
+            rescaling=cast(float, record.get("rescaling", 1.0)),
             seed=cast(int, record["seed"]),
         )
 
@@ -212,8 +216,8 @@ def bootstrap(law: LawFit, runs: Runs, *, draws: int = 200, seed: int = 0) -> La
 def lowest_ends(problem: Problem, starts: Array, draws: int) -> Solution:
     """Where each of `draws` problems ends that is lowest, of those from all starts (K, P).
 
-    In a long flat valley a draw is at its end where a step changes the objective by less than
-    the rows can tell; the law's value hardly moves along such a valley.
+    In a long flat valley a draw is at its end where the last steps together change the objective
+    by less than the rows can tell; the law's value hardly moves along such a valley.
     """
     each = np.tile(np.arange(draws, dtype=np.intp), len(starts))
     values = np.repeat(starts, draws, axis=0)
@@ -221,12 +225,17 @@ def lowest_ends(problem: Problem, starts: Array, draws: int) -> Solution:
     on = np.flatnonzero(~found.converged & np.isfinite(found.objective))
     if len(on):
         last = minimise(
-            problem.rows_of(each[on]), found.values[on], tolerance=_FLAT, most_iterations=_STEPS
+            problem.rows_of(each[on]),
+            found.values[on],
+            tolerance=_TOLERANCE,
+            most_iterations=_STEPS,
         )
+        gain = found.objective[on] - last.objective
         found.values[on], found.offsets[on] = last.values, last.offsets
-        found.objective[on], found.converged[on] = last.objective, last.converged
-    objective = np.where(found.converged, found.objective, np.inf).reshape(len(starts), draws)
-    best = np.argmin(objective, axis=0) * draws + np.arange(draws)
+        found.objective[on] = last.objective
+        found.converged[on] = last.converged | (gain <= _FLAT * last.objective)
+    objective = np.where(np.isfinite(found.objective), found.objective, np.inf)
+    best = np.argmin(objective.reshape(len(starts), draws), axis=0) * draws + np.arange(draws)
     return Solution(
         values=found.values[best],
         offsets=found.offsets[best],
@@ -239,8 +248,13 @@ def lowest_ends(problem: Problem, starts: Array, draws: int) -> Solution:
 def posterior_of(
     law: LawFit, solution: Solution, *, asked: int, clusters: int, seed: int
 ) -> LawPosterior:
-    """The draws that converged, as a posterior. Raises FitError where more than half did not."""
-    good = solution.converged & np.isfinite(solution.values).all(axis=1)
+    """The draws that converged, as a posterior. Raises FitError where more than half did not.
+
+    Draws are held to what their law was: where that was stopped on its way, so may they be.
+    """
+    good = np.isfinite(solution.objective) & np.isfinite(solution.values).all(axis=1)
+    if all(warning.kind != "not_converged" for warning in law.warnings):
+        good &= solution.converged
     failed = asked - int(good.sum())
     if failed > _MOST_FAILED * asked:
         raise FitError(

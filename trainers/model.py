@@ -9,15 +9,15 @@ learning rate hold to higher rates. Touches no global random state: the generato
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainers.config import ModelConfig
+from trainers.architecture import ModelConfig
 from trainers.loss import next_token_loss
 from trainers.rotary import rotary_table, rotate
+from trainers.scaling import scaling_of
+from trainers.unit_rms import unit_rms
 
 INIT_STD = 0.02
 
@@ -37,6 +37,8 @@ class GPT(nn.Module):
         self.head = nn.Linear(config.width, config.padded_vocab, bias=False)
         self.tied = config.tied
         self.tie()
+        self._scale = scaling_of(config).logits
+        self.rate_scales = _rate_scales(self, config)
 
     def tie(self) -> None:
         """Make the head and the embedding one parameter again, which a move to meta undoes."""
@@ -53,7 +55,7 @@ class GPT(nn.Module):
             x = self.positions(x)
         for block in self.blocks:
             x = block(x)
-        logits = self.head(self.norm(x))
+        logits = self.head(_times(self.norm(x), self._scale))
         return logits if logits.shape[-1] == self.vocab else logits[..., : self.vocab]
 
 
@@ -74,10 +76,12 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(config.width, bias=False)
         self.up = nn.Linear(config.width, 4 * config.width, bias=False)
         self.down = nn.Linear(4 * config.width, config.width, bias=False)
+        self._scale = scaling_of(config).residual
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.down(functional.gelu(self.up(self.mlp_norm(x))))
+        x = x + _times(self.attention(self.attention_norm(x)), self._scale)
+        inner = self.down(functional.gelu(self.up(self.mlp_norm(x))))
+        return x + _times(inner, self._scale)
 
 
 class Attention(nn.Module):
@@ -89,6 +93,7 @@ class Attention(nn.Module):
         self.qk_norm = config.qk_norm
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
+        self._scale = scaling_of(config).scores
         self.register_buffer("rotary", None, persistent=False)
 
     rotary: Tensor | None
@@ -96,23 +101,41 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, context, width = x.shape
         qkv = self.qkv(x).view(batch, context, 3, self.heads, width // self.heads)
-        qk, v = qkv[:, :, :2], qkv[:, :, 2].transpose(1, 2)
+        qk, v = qkv.split((2, 1), dim=2)  # unlike slices, costs no zeros on the way back
         if self.qk_norm:
-            qk = functional.rms_norm(qk, qk.shape[-1:]).to(v.dtype)
+            qk = unit_rms(qk)
         if self.rotary is not None:
             qk = rotate(qk, self.rotary[:, :context])
         q, k = (part.transpose(1, 2) for part in qk.unbind(2))
-        y = _attend(q, k, v)
+        y = _attend(q, k, v.squeeze(2).transpose(1, 2), self._scale)
         return self.out(y.transpose(1, 2).reshape(batch, context, width))
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Causal attention; in fp32 on a CPU, whose bf16 backward is three times slower."""
     if v.device.type != "cpu" or v.dtype is torch.float32:
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
     with torch.autocast("cpu", enabled=False):
-        q, k, v = q.float(), k.float(), v.float()
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True).bfloat16()
+        found = functional.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), is_causal=True, scale=scale
+        )
+        return found.bfloat16()
+
+
+def _times(x: Tensor, scale: float) -> Tensor:
+    return x if scale == 1 else x * scale
+
+
+def _rate_scales(model: nn.Module, config: ModelConfig) -> dict[str, float]:
+    """Factors on the learning rate, of the maps inside the blocks."""
+    scale = scaling_of(config).hidden_rate
+    if scale == 1:
+        return {}
+    return {
+        name: scale
+        for name, parameter in model.named_parameters()
+        if name.startswith("blocks.") and parameter.ndim == 2
+    }
 
 
 def build_model(config: ModelConfig, generator: torch.Generator) -> GPT:
@@ -125,12 +148,15 @@ def build_model(config: ModelConfig, generator: torch.Generator) -> GPT:
         for module in model.modules():
             if isinstance(module, Attention):
                 module.rotary = table
-    residual_std = INIT_STD / math.sqrt(2 * config.layers)
+    scaling = scaling_of(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
                 parameter.fill_(1.0)
-            else:
-                std = residual_std if name.endswith(("out.weight", "down.weight")) else INIT_STD
-                parameter.normal_(0.0, std, generator=generator)
+                continue
+            std = INIT_STD
+            if name.startswith("blocks."):
+                into_residual = name.endswith(("out.weight", "down.weight"))
+                std *= scaling.residual_sd if into_residual else scaling.hidden_sd
+            parameter.normal_(0.0, std, generator=generator)
     return model

@@ -33,7 +33,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     return [
         {
             "params": [named[name] for name in names],
-            "weight_decay": config.weight_decay if role.decays else 0.0,
+            "weight_decay": role.decay(config.weight_decay),
             "rate_scale": role.scale,
         }
         for role, names in roles(model).items()
@@ -45,6 +45,10 @@ class Role(NamedTuple):
 
     decays: bool
     scale: float
+
+    def decay(self, weight_decay: float) -> float:
+        """AdamW's, which multiplies it with the rate: a scale of the rate leaves it alone."""
+        return weight_decay / self.scale if self.decays else 0.0
 
 
 def roles(model: nn.Module) -> dict[Role, list[str]]:

@@ -182,7 +182,7 @@ class StackedLearner:
                 beta1=config.beta1,
                 beta2=config.beta2,
                 lr=rates[part.member] * part.role.scale,
-                weight_decay=config.weight_decay if part.role.decays else 0.0,
+                weight_decay=part.role.decay(config.weight_decay),
                 eps=config.eps,
                 maximize=False,
             )

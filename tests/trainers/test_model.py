@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainers.config import ModelConfig
+from trainers.architecture import ModelConfig
 from trainers.device import Device
 from trainers.model import GPT, build_model
 from trainers.network import move

@@ -12,22 +12,40 @@ import numpy as np
 
 from orchestrator.values import Candidate
 
+ALIKE = 1.1
+"""Sizes whose D / N differ by less than this factor are one to the rule."""
+
+
+def misses(candidate: Candidate, flops: float, tokens_per_param: float) -> float:
+    """How far, in e-folds of D / N, the candidate is from the size that the rule gives `flops`.
+
+    Its own horizon is left out of it: the rule speaks of the size for a compute.
+    """
+    return abs(math.log(flops / candidate.flops_per_token / candidate.params / tokens_per_param))
+
 
 def by_ratio(
     candidates: Sequence[Candidate], flops: float, tokens_per_param: float, *, seed: int
 ) -> list[Candidate]:
-    """Those that `flops` can train at all, the one whose D / N comes nearest the ratio first.
+    """Those that `flops` can train at all, the one nearest the rule's size first.
 
     Candidates of one size are alike to the rule; among them a draw from `seed` decides.
     """
     able = [candidate for candidate in candidates if candidate.tokens_within(flops) > 0]
     drawn = np.random.default_rng(seed).permutation(len(able))
-
-    def misses(candidate: Candidate) -> float:
-        ratio = candidate.tokens_within(flops) / candidate.params
-        return abs(math.log(ratio / tokens_per_param))
-
     order = sorted(
-        range(len(able)), key=lambda place: (round(misses(able[place]), 9), drawn[place])
+        range(len(able)),
+        key=lambda place: (round(misses(able[place], flops, tokens_per_param), 9), drawn[place]),
     )
     return [able[place] for place in order]
+
+
+def alike(
+    candidates: Sequence[Candidate], flops: float, tokens_per_param: float
+) -> list[Candidate]:
+    """The candidates that the rule cannot tell from the nearest to it, in the order given."""
+    found = [misses(candidate, flops, tokens_per_param) for candidate in candidates]
+    least = min(found, default=0.0)
+    return [
+        c for c, miss in zip(candidates, found, strict=True) if miss <= least + math.log(ALIKE)
+    ]

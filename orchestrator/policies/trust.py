@@ -211,3 +211,34 @@ class Remembered(Generic[_Value]):
             if len(self._kept) > self.most:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """What may be believed of the prefixes at hand.
+
+    `forecaster`: None where the surrogate has nothing to say; its spread is rescaled already.
+    `trusted`: whether it may choose against the current loss. `why`: in words.
+    """
+
+    forecaster: Forecaster | None
+    trusted: bool
+    why: str
+
+
+def believed(surrogate: Surrogate, observed: Observed, *, seed: int, gate: bool) -> Belief:
+    """The surrogate fitted to `observed`, and what its backtest says of it. Without the `gate` it
+    is trusted untested."""
+    try:
+        fitted = surrogate.fit(observed, seed=seed)
+    except NoForecast as error:
+        why = f"the loss ranks: {surrogate.name} has no forecast ({error})"
+        return Belief(forecaster=None, trusted=False, why=why)
+    if not gate:
+        return Belief(forecaster=fitted, trusted=True, why=f"{surrogate.name} ranks, untested")
+    test = backtest(surrogate, observed, seed=seed)
+    return Belief(
+        forecaster=Rescaled(forecaster=fitted, scale=test.scale),
+        trusted=test.trusted,
+        why=test.said(surrogate.name),
+    )

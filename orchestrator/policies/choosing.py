@@ -1,0 +1,132 @@
+"""Which candidate to put a compute on: the textbook's size unless the forecasts know better.
+
+The rule of Hoffmann et al. 2022 (arXiv 2203.15556) names a size for the compute. Among the
+candidates that it cannot tell apart, and against it, forecasts decide, but against it only where
+they expect less loss by `certainty` sd of the difference. Where the surrogate failed its backtest,
+the lowest loss seen decides among those alike. Touches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.policies.textbook import alike, by_ratio
+from orchestrator.policies.trust import Belief
+from orchestrator.state import SweepState
+from orchestrator.surrogates.base import Forecaster
+from orchestrator.values import Candidate, Expectation, FloatArray
+
+DRAWS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`tokens_per_param` of the textbook; `certainty`: by how many sd of the difference a forecast
+    must be better to overrule it."""
+
+    tokens_per_param: float = 20.0
+    certainty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A candidate, the tokens it would end at, the forecast there, and why it was chosen."""
+
+    candidate: Candidate
+    tokens: int
+    expected: Expectation | None
+    why: str
+
+
+def chosen(
+    state: SweepState,
+    options: Sequence[tuple[Candidate, int]],
+    flops: float,
+    belief: Belief,
+    rule: Rule,
+    *,
+    by: str,
+    incumbent: str | None = None,
+) -> Choice:
+    """The option (candidate, tokens at its end) to choose for `flops`.
+
+    `incumbent`, a trial on its way already, stands in the textbook's place; `by` is the
+    surrogate's name. Raises ValueError without options.
+    """
+    if not options:
+        raise ValueError("nothing to choose from")
+    candidates = [candidate for candidate, _ in options]
+    standing = [c for c in candidates if c.id == incumbent]
+    role = "it is on its way"
+    if not standing:
+        standing = alike(candidates, flops, rule.tokens_per_param)
+        standing = by_ratio(standing, flops, rule.tokens_per_param, seed=state.terms.seed)
+        role = (
+            f"the textbook's size for {flops:.3g} FLOPs, {rule.tokens_per_param:g} tokens a "
+            "parameter"
+        )
+    forecaster = belief.forecaster
+    if forecaster is None or not belief.trusted:
+        first = min(standing, key=lambda c: seen(state, c))
+        tokens = dict((c.id, t) for c, t in options)[first.id]
+        return Choice(candidate=first, tokens=tokens, expected=None, why=f"{role}; {belief.why}")
+    return _forecast(state, options, standing, forecaster, rule, by, f"{role}; {belief.why}")
+
+
+def _forecast(
+    state: SweepState,
+    options: Sequence[tuple[Candidate, int]],
+    standing: Sequence[Candidate],
+    forecaster: Forecaster,
+    rule: Rule,
+    by: str,
+    role: str,
+) -> Choice:
+    able = [(c, tokens) for c, tokens in options if forecaster.forecasts(c)]
+    able = able or list(options)
+    found = forecaster.predict(
+        [c for c, _ in able], np.array([tokens for _, tokens in able], np.int64), draws=DRAWS
+    )
+    samples = found.samples
+    if samples is None:
+        raise ValueError(f"{by} gave no samples, which a choice between candidates needs")
+    names = {c.id for c in standing}
+    here = [place for place, (c, _) in enumerate(able) if c.id in names] or [0]
+    anchor = min(here, key=lambda place: float(found.mean[place]))
+    better = _sd_better(samples, found.mean, anchor)
+    contenders = [p for p in range(len(able)) if better[p] >= rule.certainty] or [anchor]
+    place = min(contenders, key=lambda p: float(found.mean[p]))
+    candidate, tokens = able[place]
+    expected = Expectation(
+        tokens=tokens,
+        loss=math.exp(float(found.mean[place])),
+        sd=float(found.sd[place]),
+        by=by,
+    )
+    why = role
+    if place != anchor:
+        why = (
+            f"{expected.loss:.4f} is foreseen, {better[place]:.1f} sd below the "
+            f"{math.exp(float(found.mean[anchor])):.4f} of {able[anchor][0].id} ({role})"
+        )
+    return Choice(candidate=candidate, tokens=tokens, expected=expected, why=why)
+
+
+def _sd_better(samples: FloatArray, mean: FloatArray, anchor: int) -> FloatArray:
+    """By how many sd of the difference each option is expected below the anchor."""
+    spread = (samples[:, anchor, None] - samples).std(axis=0)
+    better = (mean[anchor] - mean) / np.maximum(spread, 1e-9)
+    better[anchor] = -np.inf
+    return better
+
+
+def seen(state: SweepState, candidate: Candidate) -> float:
+    """The lowest loss seen of a candidate; infinite for one without."""
+    trial = state.trials.get(candidate.id)
+    if trial is None or trial.diverged is not None:
+        return math.inf
+    return trial.curve.best_upto(trial.curve.last_tokens)

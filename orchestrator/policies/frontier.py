@@ -1,0 +1,237 @@
+"""The aim `frontier`: the lowest loss for the compute, from a hundredth of the budget up to all of
+it, by forecasts of a surrogate. It leaves the halving skeleton: candidates may stay unstarted, and
+what was left behind may be taken up again.
+
+1. Starts: a few sizes, each for a small share of the budget, so that a law can be fitted at all.
+2. Search: short runs that tell most, per FLOP, about the choice in 4 (knowledge gradient).
+3. Rungs: one trial at each of a few levels of compute, so that the frontier holds below the end.
+4. Finish: one trial takes the rest, at most `most` of the budget; it is asked about again on the
+   way. What it cannot use lowers the frontier where that is cheapest (expected improvement over a
+   whole curve, in the manner of Jones et al. 1998).
+
+A choice follows the textbook's size unless the forecasts are surely better (`choosing`); where
+they fail their backtest, the current loss decides among candidates of that size. Touches nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.policies.acquisition import different_sizes
+from orchestrator.policies.choosing import Choice, Rule, chosen
+from orchestrator.policies.searching import Ahead, first_starts, lowering, observed_of, telling
+from orchestrator.policies.trust import Belief, Remembered, believed, fingerprint
+from orchestrator.state import SweepState
+from orchestrator.surrogates.base import Surrogate
+from orchestrator.trial import Trial
+from orchestrator.values import Candidate, Decision, Extend, Stop
+
+LAW_SIZES = 4
+LEVELS = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontier:
+    """`surrogate` forecasts. `most`: the largest share of the budget in one trial. `starts` trials
+    of share `start` each; `search`: share for what tells most; `rungs`: shares of the levels that
+    hold the frontier. `gate`: use the surrogate only where its backtest speaks for it."""
+
+    surrogate: Surrogate
+    most: float = 0.75
+    starts: int = 4
+    start: float = 0.01
+    search: float = 0.07
+    rungs: tuple[float, ...] = (0.04, 0.1)
+    rule: Rule = field(default_factory=Rule)
+    gate: bool = True
+    _beliefs: Remembered[Belief] = field(
+        default_factory=lambda: Remembered[Belief](), repr=False, compare=False
+    )
+
+    @property
+    def name(self) -> str:
+        return "frontier"
+
+    @property
+    def watches_points(self) -> bool:
+        return False
+
+    def decide(self, state: SweepState) -> list[Decision]:
+        budget = state.terms.budget
+        if not state.trials:
+            return list(
+                first_starts(
+                    state,
+                    flops=self.start * budget,
+                    count=self.starts,
+                    tokens_per_param=self.rule.tokens_per_param,
+                )
+            ) or self._alone(state)
+        if state.in_flight:
+            return []
+        belief = self._belief(state)
+        bought = self._searched(state, belief) or self._rung(state, belief)
+        return [bought] if bought is not None else self._finish(state, belief)
+
+    def _belief(self, state: SweepState) -> Belief:
+        observed, seed = observed_of(state), state.terms.seed
+        return self._beliefs.get(
+            (seed, fingerprint(observed)),
+            lambda: believed(self.surrogate, observed, seed=seed, gate=self.gate),
+        )
+
+    def _searched(self, state: SweepState, belief: Belief) -> Extend | None:
+        """A short run that tells about the finish, while the share for that lasts."""
+        budget = state.terms.budget
+        spent = budget - state.remaining
+        left = (self.starts * self.start + self.search) * budget - spent
+        if left < self.start * budget * 0.5 or _highest(state) > 1.01 * self.rungs[0] * budget:
+            return None
+        goal = self.most * budget
+        options = [(c, c.tokens_within(goal)) for c in _able(state)]
+        return telling(
+            state,
+            belief,
+            Ahead(options=tuple(options), what=f"the best trial for {goal:.3g} FLOPs"),
+            [self.start * budget, self.rungs[0] * budget],
+            affordable=left,
+            most=goal,
+            by=self.surrogate.name,
+        )
+
+    def _rung(self, state: SweepState, belief: Belief) -> Extend | None:
+        """One trial to the lowest level of compute that none has reached."""
+        budget = state.terms.budget
+        for number, share in enumerate(self.rungs, 1):
+            flops = share * budget
+            if _highest(state) >= 0.7 * flops:
+                continue
+            found = self._choice(state, belief, flops, None)
+            if found is not None:
+                return Extend(
+                    trial=found.candidate.id,
+                    tokens=found.tokens,
+                    reason=f"rung {number} of {len(self.rungs)} below the finish, "
+                    f"{flops:.3g} FLOPs: {found.why}",
+                    expected=found.expected,
+                )
+        return None
+
+    def _finish(self, state: SweepState, belief: Belief) -> list[Decision]:
+        """The trial that takes the rest, up to a stop on the way; the others are stopped."""
+        budget = state.terms.budget
+        halfway = 2 * max((*self.rungs, self.start)) * budget
+        top = max(state.trials.values(), key=lambda t: t.candidate.flops(t.trunk.tokens))
+        begun = _compute(top) > 0.6 * halfway
+        if begun and _compute(top) >= 0.99 * min(self.most * budget, top.candidate.cost):
+            return self._improve(state, belief)
+        flops = min(self.most * budget, _compute(top) + state.remaining if begun else budget)
+        found = self._choice(state, belief, flops, top.id if begun else None)
+        if found is None:
+            return []
+        candidate, tokens = found.candidate, found.tokens
+        trial = state.trials.get(candidate.id)
+        done = trial.trunk.tokens if trial is not None else 0
+        pause = candidate.tokens_within(halfway)
+        if done < pause < tokens / 1.3:
+            tokens = pause
+        stops = _stops(state, found)
+        extend = Extend(
+            trial=candidate.id,
+            tokens=tokens,
+            reason=f"the finish, {state.remaining:.3g} FLOPs left: {found.why}{_sizes(state)}",
+            expected=found.expected,
+        )
+        return [*stops, extend]
+
+    def _improve(self, state: SweepState, belief: Belief) -> list[Decision]:
+        """What the finish could not use lowers the frontier where that is cheapest."""
+        budget = state.terms.budget
+        levels = np.geomspace(budget / 100, float(budget), LEVELS)
+        found = lowering(
+            state,
+            belief,
+            levels,
+            affordable=state.remaining,
+            most=self.most * budget,
+            by=self.surrogate.name,
+        )
+        return [] if found is None else [found]
+
+    def _choice(
+        self, state: SweepState, belief: Belief, flops: float, incumbent: str | None
+    ) -> Choice | None:
+        """Among what can still be trained further, within `flops` in all and the budget."""
+        options: list[tuple[Candidate, int]] = []
+        for candidate in _able(state):
+            trial = state.trials.get(candidate.id)
+            done = trial.trunk.tokens if trial is not None else 0
+            within = min(flops, candidate.flops(done) + state.remaining)
+            tokens = candidate.tokens_within(within)
+            if tokens > done:
+                options.append((candidate, tokens))
+        if not options:
+            return None
+        return chosen(
+            state,
+            options,
+            flops,
+            belief,
+            self.rule,
+            by=self.surrogate.name,
+            incumbent=incumbent,
+        )
+
+    def _alone(self, state: SweepState) -> list[Decision]:
+        """A budget too small for starts: all of it on the first candidate that it can train."""
+        blind = Belief(forecaster=None, trusted=False, why="the budget is too small for starts")
+        found = self._choice(state, blind, float(state.terms.budget), None)
+        if found is None:
+            return []
+        return [Extend(trial=found.candidate.id, tokens=found.tokens, reason=found.why)]
+
+
+def _able(state: SweepState) -> list[Candidate]:
+    """The candidates that can be trained, or trained further."""
+    return [
+        candidate
+        for candidate in state.pool.candidates
+        if candidate.id not in state.trials or not state.trials[candidate.id].out
+    ]
+
+
+def _compute(trial: Trial) -> int:
+    return trial.candidate.flops(trial.trunk.tokens)
+
+
+def _highest(state: SweepState) -> int:
+    """The most compute that any trial that is not out has reached."""
+    return max((_compute(trial) for trial in state.trials.values() if not trial.out), default=0)
+
+
+def _stops(state: SweepState, found: Choice) -> list[Decision]:
+    """Release what the finish leaves behind, where that was not said before."""
+    foreseen = f", {found.expected.loss:.4f} foreseen" if found.expected is not None else ""
+    return [
+        Stop(
+            trial=trial.id,
+            reason=f"left behind at loss {trial.curve.last_loss:.4f}: {found.candidate.id} takes "
+            f"the rest of the budget{foreseen}",
+        )
+        for trial in state.trials.values()
+        if trial.id != found.candidate.id
+        and not trial.out
+        and trial.stop_reason is None
+        and trial.trunk.tokens < trial.candidate.end
+    ]
+
+
+def _sizes(state: SweepState) -> str:
+    """What is to be said where the trials cannot carry a law."""
+    known = [t.candidate for t in state.trials.values() if len(t.curve) and t.diverged is None]
+    sizes = different_sizes(known)
+    if sizes >= LAW_SIZES:
+        return ""
+    return f"; {sizes} of the {LAW_SIZES} sizes that a law needs have points: no law can be given"

@@ -64,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """All checks of a law. notes: in words, what could not be checked or was found to fail."""
+    """All checks of a law. notes: in words, what could not be checked."""
 
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
@@ -73,6 +73,19 @@ class Calibration:
     def factor(self) -> float:
         """By how much the law's sd is multiplied; 1 where nothing fails."""
         return max([1.0, *(check.factor for check in self.checks if check.fails)])
+
+    @property
+    def warning(self) -> str | None:
+        """What a reader must know of a law that fails; None where nothing does."""
+        failing = [check for check in self.checks if check.fails]
+        if not failing:
+            return None
+        worst = max(failing, key=lambda check: check.factor)
+        return (
+            f"without the largest {worst.share:.0%} of the trials the law errs at them by"
+            f" {worst.error:.2g} where {worst.expected:.2g} was to be expected: its intervals are"
+            f" widened {self.factor:.3g} times"
+        )
 
     @property
     def error(self) -> float:
@@ -111,14 +124,6 @@ def calibration_of(law: LawFit, runs: Runs, size: ArrayLike | None = None) -> Ca
             notes.append(f"not checked without the largest {share:.0%} of the trials: {error}")
             if share == CUTS[0]:
                 break  # a law that its first cut does not carry is not carried by the second
-    failing = [check for check in checks if check.fails]
-    if failing:
-        worst = max(failing, key=lambda check: check.factor)
-        notes.append(
-            f"without the largest {worst.share:.0%} of the trials the law errs at them by"
-            f" {worst.error:.2g} where {worst.expected:.2g} was to be expected: its intervals are"
-            f" widened {worst.factor:.3g} times"
-        )
     return Calibration(checks=tuple(checks), notes=tuple(notes))
 
 
@@ -170,7 +175,8 @@ def averaged_forms(
             notes.append(f"{form.name}: {error}")
             continue
         calibration = calibration_of(law, runs, size)
-        notes += [f"{form.name}: {note}" for note in calibration.notes]
+        said = calibration.notes if calibration.warning is None else (calibration.warning,)
+        notes += [f"{form.name}: {note}" for note in said]
         if calibration.checks:
             laws.append(law)
             found.append(calibration)

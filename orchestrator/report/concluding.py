@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from orchestrator.laws.calibration import calibration_of, checked
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import LawForm, form_named
@@ -199,6 +200,10 @@ def _bounded(
         return bootstrap(law, runs, draws=question.draws, seed=question.seed)
 
     posterior, doubts = _bootstrapped(drawn, question)
+    if posterior is not None:
+        found = calibration_of(law, runs)
+        posterior = checked(posterior, found)
+        doubts = (*doubts, *((found.warning,) if found.warning else ()))
     start = float(np.quantile(runs.C, 0.05))
     return replace(
         result,

@@ -71,7 +71,8 @@ class Frontier:
 def frontier(
     curves: Sequence[CurveRows], *, points: int = 200, C_range: tuple[float, float] | None = None
 ) -> Frontier:
-    """Envelope of `curves` on `points` values of C, evenly spaced in log.
+    """Envelope of `curves` on `points` values of C, evenly spaced in log, and at the computes of
+    curves with one point (finished runs), which no even spacing would meet.
 
     C_range: from the first to the last compute of any curve unless given; the part of it where
     no curve has begun is left out. Raises FitError where no curve has a point in it.
@@ -81,10 +82,12 @@ def frontier(
         raise FitError("no frontier: no curve has a point")
     if points < 2:
         raise ValueError(f"points is {points}; a frontier needs at least 2")
-    C = _grid([curves[place] for place in known], points, C_range)
+    even = _grid([curves[place] for place in known], points, C_range)
+    single = [float(curve.flops[0]) for curve in curves if len(curve) == 1]
+    C = np.union1d(even, [at for at in single if even[0] <= at <= even[-1]])
     losses, tokens = _along(curves, C)
     owner = np.argmin(losses, axis=0)
-    across = np.arange(points, dtype=np.intp)
+    across = np.arange(len(C), dtype=np.intp)
     lowest = losses[owner, across]
     envelope = np.minimum.accumulate(lowest)
     held = np.isfinite(envelope)

@@ -3,13 +3,15 @@
 Touches nothing. Minimises the law's loss along C = flops_per_token(N) * D. With 6 N and
 E + A/N^alpha + B/D^beta the answer is closed: N* = G (C/6)^a, a = beta / (alpha + beta),
 G = (alpha A / (beta B))^(1 / (alpha + beta)) (Hoffmann et al. 2022, arXiv 2203.15556, eq. 4).
-The search below is used for every form and cost, and is tested against it.
+The search below is used for every form and cost, and is tested against it. A law with more inputs
+(a learning rate, say) is asked with those held; several laws are asked as one, every draw for its
+own optimum.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,43 +68,27 @@ def compute_optimal(
     *,
     flops_per_token: Callable[[Array], Array] = six_N,
     level: float = 0.9,
+    held: Mapping[str, float] | None = None,
 ) -> Optimum:
     """The optimum at C FLOPs. flops_per_token: from sizes (K,) to FLOPs (K,), increasing in N.
+    held: the law's further inputs by name.
 
     Raises FitError where the law has no optimum between 100 and 1e16 parameters, in itself or in
-    more than half of its draws; ValueError for a law without N and D, or a C that is not one.
+    more than half of its draws; ValueError for a law without N and D, an input without a value,
+    or a C that is not one.
     """
     fitted = law.law if isinstance(law, LawPosterior) else law
-    if fitted.form.inputs != ("N", "D"):
-        raise ValueError(
-            f"an optimum needs a law of N and D; {fitted.form.name} is one of"
-            f" {', '.join(fitted.form.inputs)}"
-        )
-    if not (np.isfinite(C) and C > 0):
-        raise ValueError(f"C is {C}; compute must be finite and above zero")
-    best = _search(fitted, np.array([fitted.working]), C, flops_per_token)[0]
-    if not np.isfinite(best).all():
-        raise FitError(
-            f"no optimum at {C:.4g} FLOPs: the law's loss falls all the way to"
-            f" {_SIZES[0]:.0e} or {_SIZES[1]:.0e} parameters"
-            + "".join(f"; {warning}" for warning in fitted.warnings)
-        )
+    asked = _asked(fitted, C, flops_per_token, held or {})
+    best = asked.own()
     lows: list[float | None] = [None] * 5
     highs: list[float | None] = [None] * 5
     if isinstance(law, LawPosterior):
-        drawn = _search(fitted, np.array(law.draws), C, flops_per_token)
-        kept = drawn[np.isfinite(drawn).all(axis=1)]
-        if len(kept) * 2 < len(drawn):
-            raise FitError(
-                f"no interval of the optimum at {C:.4g} FLOPs: {len(drawn) - len(kept)} of"
-                f" {len(drawn)} draws have none; the law needs more sizes and longer runs"
-            )
-        low, high = interval_of(kept, best, level, law.widened(level))
+        low, high = interval_of(asked.drawn(law), best, level, law.widened(level))
         lows, highs = [float(x) for x in low], [float(x) for x in high]
     N, D, loss, of_size, of_data = (
         Interval(value=float(best[k]), low=lows[k], high=highs[k]) for k in range(5)
     )
-    beyond = fitted.extrapolation_warning(N.value, D.value)
+    beyond = fitted.extrapolation_warning(N.value, D.value, **held or {})
     return Optimum(
         C=C,
         N=N,
@@ -110,58 +96,189 @@ def compute_optimal(
         loss=loss,
         exponent_N=of_size,
         exponent_D=of_data,
-        flat_N=_flat(fitted, C, loss.value, flops_per_token),
+        flat_N=asked.flat(loss.value),
         level=level if isinstance(law, LawPosterior) else None,
         warnings=() if beyond is None else (beyond,),
     )
 
 
-def _losses(
-    law: LawFit, working: Array, log_N: Array, C: float, cost: Callable[[Array], Array]
-) -> tuple[Array, Array]:
+def averaged_optimum(
+    laws: Sequence[LawPosterior],
+    weights: Sequence[float],
+    C: float,
+    *,
+    flops_per_token: Callable[[Array], Array] = six_N,
+    level: float = 0.9,
+    held: Mapping[str, float] | None = None,
+) -> Optimum:
+    """The optimum by several laws at once, weighted (`averaging`): the mean of theirs, in
+    logarithms, and an interval that holds what each law doubts and what they differ by.
+
+    Every draw of every law has its optimum, moved away from its law's own as that law's intervals
+    are widened; the bounds are quantiles of all draws together. A law without an optimum at C is
+    left out, and a warning says so; FitError where none has one. exponents: likewise.
+    """
+    if len(laws) != len(weights) or not laws or not math.fsum(weights) > 0:
+        raise ValueError(f"{len(laws)} laws and the weights {list(weights)}: one each is needed")
+    owns: list[Array] = []
+    pools: list[Array] = []
+    shares: list[float] = []
+    flats: list[tuple[float, float]] = []
+    warnings: list[LawWarning] = []
+    for law, weight in zip(laws, weights, strict=True):
+        asked = _asked(law.law, C, flops_per_token, held or {})
+        try:
+            own, drawn = asked.own(), asked.drawn(law)
+        except FitError as error:
+            text = f"{law.law.form.name} is left out of the average: {error}"
+            warnings.append(LawWarning(kind="not_identified", text=text))
+            continue
+        owns.append(own)
+        pools.append(_scale(own) + law.widened(level) * (_scale(drawn) - _scale(own)))
+        shares.append(weight)
+        flats.append(asked.flat(float(own[2])))
+    if not math.fsum(shares) > 0:
+        raise FitError(f"no averaged optimum at {C:.4g} FLOPs: {warnings[0].text}")
+    share = np.array(shares) / math.fsum(shares)
+    each = np.repeat(share / [len(pool) for pool in pools], [len(pool) for pool in pools])
+    tail = 0.5 * (1.0 - level)
+    low, high = _quantiles(np.concatenate(pools), each, (tail, 1.0 - tail))
+    middle = share @ np.stack([_scale(own) for own in owns])
+    found = [
+        Interval(value=value, low=least, high=most)
+        for value, least, most in _unscaled(middle, low, high)
+    ]
+    best = int(np.argmax(share))
+    beyond = laws[best].law.extrapolation_warning(N=found[0].value, D=found[1].value, **held or {})
+    return Optimum(
+        C=C,
+        N=found[0],
+        D=found[1],
+        loss=found[2],
+        exponent_N=found[3],
+        exponent_D=found[4],
+        flat_N=(min(flat[0] for flat in flats), max(flat[1] for flat in flats)),
+        level=level,
+        warnings=(*warnings, *(() if beyond is None else (beyond,))),
+    )
+
+
+def _scale(found: Array) -> Array:
+    """N*, D* and loss in logarithms, the exponents as they are."""
+    return np.concatenate([np.log(found[..., :3]), found[..., 3:]], axis=-1)
+
+
+def _unscaled(*rows: Array) -> list[tuple[float, ...]]:
+    """Back again: of each of the five, its value in every row."""
+    back = [np.concatenate([np.exp(row[:3]), row[3:]]) for row in rows]
+    return [tuple(float(row[k]) for row in back) for k in range(5)]
+
+
+def _quantiles(values: Array, weight: Array, at: Sequence[float]) -> list[Array]:
+    """Weighted quantiles of each column of values (K, 5)."""
+    found = np.zeros((len(at), values.shape[1]))
+    for k in range(values.shape[1]):
+        order = np.argsort(values[:, k])
+        below = np.cumsum(weight[order]) - 0.5 * weight[order]
+        found[:, k] = np.interp(at, below, values[order, k])
+    return list(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A law that is asked for its optimum at C. held: its inputs beside N and D."""
+
+    law: LawFit
+    C: float
+    cost: Callable[[Array], Array]
+    held: Mapping[str, float]
+
+    def own(self) -> Array:
+        """(5,) of the law itself. Raises FitError where it has no optimum."""
+        best = _search(self, np.array([self.law.working]))[0]
+        if not np.isfinite(best).all():
+            raise FitError(
+                f"no optimum at {self.C:.4g} FLOPs: the law's loss falls all the way to"
+                f" {_SIZES[0]:.0e} or {_SIZES[1]:.0e} parameters"
+                + "".join(f"; {warning}" for warning in self.law.warnings)
+            )
+        return best
+
+    def drawn(self, law: LawPosterior) -> Array:
+        """(draws, 5), those that have one. Raises FitError where more than half have none."""
+        drawn = _search(self, np.array(law.draws))
+        kept = drawn[np.isfinite(drawn).all(axis=1)]
+        if len(kept) * 2 < len(drawn):
+            raise FitError(
+                f"no interval of the optimum at {self.C:.4g} FLOPs: {len(drawn) - len(kept)} of"
+                f" {len(drawn)} draws have none; the law needs more sizes and longer runs"
+            )
+        return kept
+
+    def flat(self, least: float) -> tuple[float, float]:
+        """The sizes whose loss is within FLAT of the least."""
+        grid = np.linspace(math.log(_SIZES[0]), math.log(_SIZES[1]), 40 * _COARSE)
+        with np.errstate(over="ignore"):
+            loss, _ = _losses(self, np.array([self.law.working]), grid[None, :], self.C)
+        close = np.flatnonzero(loss[0] <= least * (1.0 + FLAT))
+        return float(np.exp(grid[close[0]])), float(np.exp(grid[close[-1]]))
+
+
+def _asked(
+    law: LawFit, C: float, cost: Callable[[Array], Array], held: Mapping[str, float]
+) -> _Asked:
+    inputs = law.form.inputs
+    if not {"N", "D"} <= set(inputs):
+        raise ValueError(
+            f"an optimum needs a law of N and D; {law.form.name} is one of {', '.join(inputs)}"
+        )
+    wrong = sorted((set(inputs) - {"N", "D"}) ^ set(held))
+    if wrong:
+        raise ValueError(
+            f"{law.form.name} takes N, D and values for"
+            f" {', '.join(n for n in inputs if n not in ('N', 'D')) or 'no other input'}:"
+            f" {wrong[0]!r} is {'not one of them' if wrong[0] in held else 'missing'}"
+        )
+    if not (np.isfinite(C) and C > 0):
+        raise ValueError(f"C is {C}; compute must be finite and above zero")
+    return _Asked(law=law, C=C, cost=cost, held=held)
+
+
+def _losses(asked: _Asked, working: Array, log_N: Array, C: float) -> tuple[Array, Array]:
     """Loss and tokens where start s has the sizes log_N (S, K): both (S, K)."""
-    D = C / cost(np.exp(log_N).ravel()).reshape(log_N.shape)
-    covariates = law.form.covariates(np.stack([np.exp(log_N), D]), np.array(law.centre))
-    return law.form.loss(working, covariates), D
+    N = np.exp(log_N)
+    D = C / asked.cost(N.ravel()).reshape(N.shape)
+    known = {"N": N, "D": D} | {n: np.full_like(N, value) for n, value in asked.held.items()}
+    inputs = np.stack([known[name] for name in asked.law.form.inputs])
+    covariates = asked.law.form.covariates(inputs, np.array(asked.law.centre))
+    return asked.law.form.loss(working, covariates), D
 
 
-def _least(
-    law: LawFit, working: Array, C: float, cost: Callable[[Array], Array]
-) -> tuple[Array, Array, Array]:
+def _least(asked: _Asked, working: Array, C: float) -> tuple[Array, Array, Array]:
     """(log N*, D*, loss) of every start, (S,) each; NaN where the least is at an end."""
     grid = np.linspace(math.log(_SIZES[0]), math.log(_SIZES[1]), _COARSE)
     with np.errstate(over="ignore"):
-        coarse, _ = _losses(law, working, np.tile(grid, (len(working), 1)), C, cost)
+        coarse, _ = _losses(asked, working, np.tile(grid, (len(working), 1)), C)
     at = np.argmin(coarse, axis=1)
     inside = (at > 0) & (at < _COARSE - 1)
     middle = np.clip(at, 1, _COARSE - 2)
     low, high = grid[middle - 1], grid[middle + 1]
     for _ in range(_NARROWINGS):
         inner = np.stack([high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)], axis=1)
-        loss, _ = _losses(law, working, inner, C, cost)
+        loss, _ = _losses(asked, working, inner, C)
         left = loss[:, 0] < loss[:, 1]
         low, high = np.where(left, low, inner[:, 0]), np.where(left, inner[:, 1], high)
     log_N = 0.5 * (low + high)
-    loss, D = _losses(law, working, log_N[:, None], C, cost)
+    loss, D = _losses(asked, working, log_N[:, None], C)
     void = np.where(inside, 0.0, np.nan)
     return log_N + void, D[:, 0] + void, loss[:, 0] + void
 
 
-def _search(law: LawFit, working: Array, C: float, cost: Callable[[Array], Array]) -> Array:
+def _search(asked: _Asked, working: Array) -> Array:
     """(S, 5): N*, D*, loss, and the exponents of both in C by a central difference."""
-    log_N, D, loss = _least(law, working, C, cost)
-    below = _least(law, working, C * np.exp(-_STEP), cost)
-    above = _least(law, working, C * np.exp(_STEP), cost)
+    log_N, D, loss = _least(asked, working, asked.C)
+    below = _least(asked, working, asked.C * np.exp(-_STEP))
+    above = _least(asked, working, asked.C * np.exp(_STEP))
     of_size = (above[0] - below[0]) / (2.0 * _STEP)
     of_data = np.log(above[1] / below[1]) / (2.0 * _STEP)
     return np.stack([np.exp(log_N), D, loss, of_size, of_data], axis=1)
-
-
-def _flat(
-    law: LawFit, C: float, least: float, cost: Callable[[Array], Array]
-) -> tuple[float, float]:
-    grid = np.linspace(math.log(_SIZES[0]), math.log(_SIZES[1]), 40 * _COARSE)
-    with np.errstate(over="ignore"):
-        loss, _ = _losses(law, np.array([law.working]), grid[None, :], C, cost)
-    close = np.flatnonzero(loss[0] <= least * (1.0 + FLAT))
-    return float(np.exp(grid[close[0]])), float(np.exp(grid[close[-1]]))

@@ -113,3 +113,19 @@ def test_draws_of_the_frontier_come_from_curves_drawn_again():
     assert again == posterior
     # No draw can lie below the envelope of all: the mean over draws lies above the law's own.
     assert posterior.predictions(C=1e19).mean() >= law.predict(C=1e19) * 0.999
+
+
+def test_finished_runs_are_on_the_frontier_at_their_own_compute():
+    """One point each: no even spacing meets them, and the grid holds their computes too."""
+    C, loss = np.array([1e18, 3.3e18, 2.7e19, 1e20]), np.array([3.5, 3.3, 2.9, 2.7])
+    runs = [curve([C[k]], [loss[k]], N=1e7 * (k + 1)) for k in range(4)]
+    edge = frontier(runs, points=50)
+    at = np.searchsorted(edge.C, C)
+    assert edge.C[at] == pytest.approx(C, rel=1e-12)
+    assert edge.loss[at] == pytest.approx(loss)
+    assert int(edge.reached.sum()) == 4
+    rows = frontier_runs(edge)
+    assert sorted(rows.C) == pytest.approx(C)
+    law = fit_frontier(edge)
+    assert law.trials == 4
+    assert law.predict(C=1e19) == pytest.approx(3.07, abs=0.05)

@@ -7,9 +7,10 @@ import pytest
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
-from orchestrator.laws.forms import CHINCHILLA, POWER
-from orchestrator.laws.optimum import compute_optimal
-from orchestrator.laws.runs import finished_runs, runs_from_curves
+from orchestrator.laws.forms import CHINCHILLA, POWER, form_named
+from orchestrator.laws.forms.line import Known, law_of
+from orchestrator.laws.optimum import averaged_optimum, compute_optimal
+from orchestrator.laws.runs import Runs, finished_runs, runs_from_curves
 from orchestrator.laws.uncertainty import bootstrap
 from tests.orchestrator.laws.sweeps import TRUTH, curves_of_truth, runs_of_truth, true_loss
 
@@ -80,3 +81,49 @@ def test_wrong_questions_are_refused():
         compute_optimal(fit(POWER, runs_of_truth()), 1e21)
     with pytest.raises(ValueError, match="C is -1"):
         compute_optimal(fit(CHINCHILLA, runs_of_truth()), -1)
+
+
+def test_further_inputs_are_held():
+    """A third input that shifts the loss and leaves the optimum where it is."""
+    plain = runs_of_truth(count=80)
+    S = np.random.default_rng(0).uniform(0.0, 1.0, 80)
+    rows = Runs(features={"N": plain.N, "D": plain.D, "S": S}, loss=plain.loss + 0.3 * S)
+    above = {name: Known(low=0.0) for name in ("E", "A", "B")}
+    powers = {name: Known(low=0.0, high=2.0) for name in ("alpha", "beta")}
+    form = law_of(
+        "E + A/N**alpha + B/D**beta + G*S", parameters=above | powers, inputs=("N", "D", "S")
+    )
+    law = fit(form, rows)
+    low, high = (compute_optimal(law, 1e20, held={"S": value}) for value in (0.0, 1.0))
+    N, D = closed_form(1e20)
+    assert low.N.value == pytest.approx(N, rel=1e-2)
+    assert high.N.value == pytest.approx(low.N.value)
+    assert high.loss.value == pytest.approx(true_loss(N, D) + 0.3, rel=1e-3)
+    with pytest.raises(ValueError, match="'S' is missing"):
+        compute_optimal(law, 1e20)
+    with pytest.raises(ValueError, match="'lr' is not one of them"):
+        compute_optimal(law, 1e20, held={"S": 0.0, "lr": 1e-3})
+
+
+def test_the_average_holds_what_laws_doubt_and_differ_by():
+    runs = runs_of_truth(count=60, noise=0.01)
+    laws = [
+        bootstrap(fit(form, runs, starts=16), runs, draws=60)
+        for form in (CHINCHILLA, form_named("kaplan"))
+    ]
+    each = [compute_optimal(law, 1e21) for law in laws]
+    alone = averaged_optimum(laws[:1], [1.0], 1e21)
+    assert alone.N.value == pytest.approx(each[0].N.value)
+    assert alone.N.low == pytest.approx(each[0].N.low, rel=0.05)
+    assert alone.loss.high == pytest.approx(each[0].loss.high, rel=0.01)
+    both = averaged_optimum(laws, [0.5, 0.5], 1e21)
+    assert both.N.value == pytest.approx(np.sqrt(each[0].N.value * each[1].N.value))
+    assert both.N.low < min(found.N.value for found in each)
+    assert both.N.high > max(found.N.value for found in each)
+    assert both.exponent_N.value == pytest.approx(
+        0.5 * (each[0].exponent_N.value + each[1].exponent_N.value)
+    )
+    nearly = averaged_optimum(laws, [1.0, 1e-9], 1e21)
+    assert nearly.N.high == pytest.approx(alone.N.high, rel=0.02)
+    with pytest.raises(ValueError, match="one each is needed"):
+        averaged_optimum(laws, [1.0], 1e21)

@@ -9,7 +9,8 @@ seconds between synchronisations on a GPU. Cases:
 - `nanogpt`: 4 layers x 128 wide x 128 tokens x batch 16, bytes. Ours (batches, loop, precision
   `auto`) against nanoGPT's step in eager fp32 (`scripts/reference_gpt.py`). Bar: 1.4 where the
   processor has AMX, else 1.0.
-- `nanogpt-fp32`: the same with ours in fp32. No bar: it says how much of it is precision.
+- `nanogpt-fp32`: the same with ours in fp32, and `nanogpt-fp32-plain` without the QK-norm that
+  nanoGPT has not. No bars: they say how much of it is precision.
 - `loop`: our loop against the bare step of the same network on one fixed window. Bar: 0.95.
 - `lockstep`: 4 models of 2 layers x 32 wide x 64 tokens x batch 4 as one stack, against the same
   four one after the other. Bar: 1.6.
@@ -205,6 +206,7 @@ def has_amx() -> bool:
 def cases() -> list[Case]:
     """All of them; `gpu` ones need a CUDA device."""
     small = ModelConfig(layers=4, width=128, heads=4, context=128)
+    plain = small.model_copy(update={"qk_norm": False})
     tiny = ModelConfig(layers=2, width=32, heads=2, context=64)
     ten = ModelConfig(layers=6, width=320, heads=5, context=1024, vocab=8192)
     fifty = ModelConfig(layers=12, width=576, heads=9, context=1024, vocab=8192)
@@ -213,6 +215,8 @@ def cases() -> list[Case]:
         Case(name="nanogpt", model=small, sequences=16, steps=2, pair=against_nanogpt,
              bar=1.4 if has_amx() else 1.0),
         Case(name="nanogpt-fp32", model=small, sequences=16, steps=2, pair=against_nanogpt,
+             precision="fp32"),
+        Case(name="nanogpt-fp32-plain", model=plain, sequences=16, steps=2, pair=against_nanogpt,
              precision="fp32"),
         Case(name="loop", model=small, sequences=16, steps=2, pair=against_the_bare_step,
              bar=0.95),

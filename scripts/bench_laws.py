@@ -5,14 +5,16 @@
 FOLDER holds one folder a task with train.parquet and test.parquet, `laws.yaml` with the forms,
 and README.md, whose table says which column is which input, the target and the cost of a row.
 Test rows are read once, to score; every choice (the knee, the weights of the average) is made on
-the largest fifth of the pool by cost. Boxes are those of laws.yaml, which were set with the
-labels of the whole pool at hand; `--boxes signs` keeps only their signs.
+the largest rows of the pool by cost. Boxes are those of laws.yaml, which were set with the labels
+of the whole pool at hand; `--boxes signs` keeps only their signs. `--choose` prints the table by
+which the default was chosen.
 
 Records: task, form, objective, rows, r2 (1 - SSE/SST over all test rows, clipped to [-1, 1]; a
 prediction that is not finite scores -1), cpu_s (the fit, with all its starts) and
-speedup_vs_lbfgsb (the same 64 starts, drawn in the published boxes, the same rows, scipy's
-default tolerances, over the largest group); form `mean` and `averaged` for a task. For a law that
-is linear in all its parameters, one more record with objective `squared` and `closed_form_gap`.
+speedup_vs_lbfgsb (64 starts drawn in the published boxes, the same rows, scipy's default
+tolerances, over the largest group; `laws_race.py` says what the race's other fields are); form
+`mean` and `averaged` for a task. For a law that is linear in all its parameters, one more record
+with objective `squared` and `closed_form_gap`.
 """
 
 from __future__ import annotations
@@ -48,11 +50,15 @@ from orchestrator.laws.fit import fit
 from orchestrator.laws.forms.line import Known, LineForm, law_of
 from orchestrator.laws.law import LawFit, Objective
 from orchestrator.laws.runs import Runs
-from scripts.laws_race import STARTS, race
+from scripts.laws_choice import BOXES, Pool, choose
+from scripts.laws_curves import main as curves_main
+from scripts.laws_race import STARTS, races, summary
 
 Array = NDArray[np.float64]
 
 FOLDER = Path("../shared/data/scalebench")
+CHOSEN = "stated"
+"""Boxes that `--choose` takes, from rows of the pools alone."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -186,6 +192,20 @@ def fit_groups(
     return Fitted(laws=laws, said=np.concatenate(said), cpu_s=cpu_s)
 
 
+def pool_of(folder: Path, task: Task, laws: dict[str, Any]) -> Pool:
+    """The task's pool for `choose`. Its test rows are not read."""
+    parts = read(folder, task, "train")
+    signed = any(part.runs.signed for part in parts.values())
+    if signed:
+        parts = read(folder, task, "train", signed=True)
+    return Pool(
+        name=task.name,
+        parts={label: (part.runs, part.cost) for label, part in parts.items()},
+        objective="huber" if signed else "huber_log",
+        forms=lambda boxes: [form_of(task, name, said, boxes) for name, said in laws.items()],
+    )
+
+
 def judged(
     forms: Sequence[LineForm], train: dict[str, Part], objective: Objective
 ) -> dict[float, list[Array]]:
@@ -226,7 +246,7 @@ def bench(
         record = _record(task, form.name, objective, rows, r2_of(loss, fitted.said), fitted.cpu_s)
         if speed:
             largest = max(train.values(), key=lambda part: len(part.runs))
-            record |= race(form, laws[form.name], largest.runs, objective, knee, speed)
+            record |= races(form, laws[form.name], largest.runs, objective, knee, speed)
         records.append(record)
         if all(parameter.linear for parameter in form.parameters):
             records.append(_closed_form(task, form, train, test, loss, rows))
@@ -303,10 +323,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--race", type=int, default=8, help=f"starts of L-BFGS-B, up to {STARTS}; 0 for no race"
     )
     parser.add_argument(
-        "--boxes", choices=("signs", "stated"), default="stated", help="what of a box is used"
+        "--boxes", choices=BOXES, default=CHOSEN, help=f"what of a box is used ({CHOSEN})"
+    )
+    parser.add_argument(
+        "--choose", action="store_true", help="compare settings on rows of the pools, no more"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--curves", type=Path, metavar="FOLDER", help="judge laws of curves there")
     asked = parser.parse_args(argv)
+    if asked.curves is not None:
+        return curves_main(asked.curves, as_json=asked.json)
     if not (asked.folder / "laws.yaml").is_file():
         print(
             f"there is no {asked.folder}/laws.yaml; name the data with --folder", file=sys.stderr
@@ -314,17 +340,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     laws = YAML(typ="safe").load(asked.folder / "laws.yaml")
     records: list[dict[str, Any]] = []
-    for task in tasks_of(asked.folder):
-        if (asked.task and task.name not in asked.task) or task.name not in laws:
-            continue
+    tasks = [
+        task
+        for task in tasks_of(asked.folder)
+        if task.name in laws and (not asked.task or task.name in asked.task)
+    ]
+    if asked.choose:
+        chosen, _ = choose([pool_of(asked.folder, task, laws[task.name]) for task in tasks])
+        print(f"chosen: {chosen.boxes} boxes, knee {chosen.knee:g}")
+        return 0
+    for task in tasks:
         if asked.quick and len(laws[task.name]) and task.name == "lr_bsz":
             laws[task.name] = dict(list(laws[task.name].items())[-2:])
         speed = 0 if asked.quick else asked.race
         records += bench(asked.folder, task, laws[task.name], speed=speed, boxes=asked.boxes)
-    speeds = [r["speedup_vs_lbfgsb"] for r in records if r["speedup_vs_lbfgsb"] is not None]
-    if speeds:
-        middle = statistics.median(speeds)
-        print(f"speed-up: median {middle:.1f}, least {min(speeds):.1f}", file=sys.stderr)
+    if any(record["speedup_vs_lbfgsb"] is not None for record in records):
+        print(summary(records), file=sys.stderr)
     if asked.json:
         print(json.dumps({"schema": "frontrunner.bench_laws/1", "rows": records}))
     else:

@@ -177,7 +177,8 @@ def _starts(
     rivals: list[float] = []
     for leader, _ in groups[1:]:
         excess = (solution.objective[leader] - solution.objective[best]) / scale**2
-        apart = float(np.max(np.abs(said[leader] - said[best])))
+        with np.errstate(invalid="ignore"):  # two laws without a value at one probe
+            apart = float(np.max(np.abs(said[leader] - said[best])))
         if excess < _EXCESS and not apart <= max(_APART, scale / problem.unit):
             rivals.append(apart)
     if not rivals:

@@ -30,8 +30,11 @@ from scipy.special import ndtr
 
 from orchestrator.recorded import RecordedCurve, RecordedError, read_recorded
 from orchestrator.surrogates.base import NoForecast, Observed, Surrogate
+from orchestrator.surrogates.deep_ensemble import DeepEnsemble
+from orchestrator.surrogates.families import EXPONENTIAL, LOG_LINEAR, MMF
 from orchestrator.surrogates.joint_law import JointLaw
 from orchestrator.surrogates.multi_task_gp import MultiTaskGP
+from orchestrator.surrogates.per_curve import PerCurve
 from orchestrator.values import Candidate, Curve, FloatArray, Point
 from scripts.bench_replay import table
 from scripts.curve_worlds import world
@@ -41,6 +44,13 @@ Curves = Mapping[str, RecordedCurve]
 SURROGATES: dict[str, Callable[[], Surrogate]] = {
     "joint_law": JointLaw,
     "multi_task_gp": MultiTaskGP,
+    "deep_ensemble_power_law": DeepEnsemble,
+    "deep_ensemble_exponential": lambda: DeepEnsemble(family=EXPONENTIAL),
+    "deep_ensemble_mmf": lambda: DeepEnsemble(family=MMF),
+    "power_law": PerCurve,
+    "exponential": lambda: PerCurve(family=EXPONENTIAL),
+    "mmf": lambda: PerCurve(family=MMF),
+    "log_linear": lambda: PerCurve(family=LOG_LINEAR),
 }
 RATIOS = (2, 4, 8)
 LEVELS = {50: 0.674490, 80: 1.281552, 95: 1.959964}

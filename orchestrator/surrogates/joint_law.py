@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from scipy.linalg import get_lapack_funcs, solve_triangular
@@ -348,7 +349,7 @@ def _sizes(linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
 
 def _inverse(root: FloatArray) -> FloatArray:
     """Inverse of the matrix that has this lower factor."""
-    (potri,) = get_lapack_funcs(("potri",), (root,))
+    potri = cast("Any", get_lapack_funcs("potri", (root,)))
     lower, _ = potri(root, lower=1)
     return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 

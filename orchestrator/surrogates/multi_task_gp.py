@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gpytorch
 import numpy as np
@@ -132,7 +132,12 @@ class _Curves(gpytorch.kernels.Kernel):
         self.shape = start(2)  # log a, log b of the decay
 
     def forward(
-        self, x1: torch.Tensor, x2: torch.Tensor, diag: bool = False, **params: Any
+        self,
+        x1: torch.Tensor,
+        x2: torch.Tensor,
+        diag: bool = False,
+        last_dim_is_batch: bool = False,
+        **params: Any,
     ) -> torch.Tensor:
         left, right = x1[..., 1].long(), x2[..., 1].long()
         if diag:
@@ -173,11 +178,10 @@ class _Model(gpytorch.models.ExactGP):
         kernel: _Curves,
     ) -> None:
         super().__init__(inputs, targets, likelihood)
-        self.mean_module = gpytorch.means.ZeroMean()
         self.covar_module = kernel
 
     def forward(self, x: torch.Tensor) -> gpytorch.distributions.MultivariateNormal:
-        return gpytorch.distributions.MultivariateNormal(self.mean_module(x), self.covar_module(x))
+        return gpytorch.distributions.MultivariateNormal(x.new_zeros(len(x)), self.covar_module(x))
 
 
 def _fitted(
@@ -202,8 +206,9 @@ def _fitted(
     def objective() -> torch.Tensor:
         noise = torch.log(likelihood.noise / (10 * NOISE_FLOOR))
         total = kernel.penalty() + 0.125 * (noise**2).sum()
-        fit: torch.Tensor = evidence(model(inputs), targets, inputs)
-        return total - len(targets) * fit
+        return total - len(targets) * cast(
+            "torch.Tensor", evidence(model(inputs), targets, inputs)
+        )
 
     def closure() -> float:
         search.zero_grad()
@@ -248,7 +253,7 @@ class _Fitted:
         log_tokens = np.log(tokens.astype(np.float64))
         inputs = self.scale.inputs(self.candidates, trial, log_tokens)
         with torch.no_grad():
-            found = self.model(inputs)
+            found = cast("gpytorch.distributions.MultivariateNormal", self.model(inputs))
             mean, covariance = found.mean.numpy(), found.covariance_matrix.numpy()
         mean = self.scale.centre + self.scale.spread * mean
         covariance = self.scale.spread**2 * covariance

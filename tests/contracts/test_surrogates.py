@@ -11,14 +11,22 @@ import numpy as np
 import pytest
 
 from orchestrator.surrogates.base import Forecaster, NoForecast, Observed, Surrogate
+from orchestrator.surrogates.deep_ensemble import DeepEnsemble
+from orchestrator.surrogates.families import EXPONENTIAL, LOG_LINEAR, MMF
 from orchestrator.surrogates.joint_law import JointLaw
 from orchestrator.surrogates.multi_task_gp import MultiTaskGP
+from orchestrator.surrogates.per_curve import PerCurve
 from orchestrator.values import Candidate, Curve, Forecast, Point
 from tests.orchestrator.surrogates.grown import candidate, grown, ladder, observed, truth
 
 SURROGATES: dict[str, Callable[[], Surrogate]] = {
     "joint_law": JointLaw,
     "multi_task_gp": lambda: MultiTaskGP(most_rows=60, starts=1, iterations=10),
+    "deep_ensemble": lambda: DeepEnsemble(members=3, steps=300, most_rows=60),
+    "power_law": PerCurve,
+    "exponential": lambda: PerCurve(family=EXPONENTIAL),
+    "mmf": lambda: PerCurve(family=MMF),
+    "log_linear": lambda: PerCurve(family=LOG_LINEAR),
 }
 SEED = 3
 

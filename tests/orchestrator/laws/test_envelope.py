@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orchestrator.laws.allocation import lines_through
 from orchestrator.laws.envelope import envelope, smoothed
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import CurveRows
@@ -84,9 +85,29 @@ def test_the_same_seed_gives_the_same_bounds():
     curves = curves_across(sizes=25, trial_sd=0.002)
     one, again, other = (envelope(curves, seed=seed).exponent("N") for seed in (1, 1, 2))
     assert one == again
-    assert one.value == other.value and one.low != other.low
+    assert one.value == pytest.approx(other.value, abs=2e-3)
+    assert one.low != other.low
 
 
 def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match="burn_in=1"):
         envelope(curves_across(sizes=5), burn_in=1.0)
+
+
+def test_what_draws_lean_by_is_taken_back():
+    """Twelve sizes, 1 % from trial to trial: without it the exponent is 0.016 too small on the
+    mean of twelve seeds, with it 0.002 too large."""
+    found = [
+        envelope(
+            curves_across(sizes=12, trial_sd=0.01, seed=seed), points=400, draws=60, seed=seed
+        )
+        for seed in range(8)
+    ]
+    errors = [lines.exponent("N").value - exponent() for lines in found]
+    plain = [lines_through(lines.points, lines.centre)[0, 1] - exponent() for lines in found]
+    assert np.mean(plain) < -0.01
+    assert abs(np.mean(errors)) < 0.008
+    assert all("is moved by" in lines.notes[-1] for lines in found)
+    one = found[0]
+    C = one.C_range[1]
+    assert one.at("N", C).value * one.at("D", C).value * 6 == pytest.approx(C, rel=1e-6)

@@ -26,6 +26,7 @@ from trainers.documents import KeyPath
 from trainers.findings import FieldError, Finding, problems_of
 from trainers.flops import model_cost
 from trainers.quantity import parse_number
+from trainers.rules import AUTO
 
 PER_PARAM = "horizon.tokens_per_param"
 COMPUTED = ("params", "flops")
@@ -118,6 +119,12 @@ def _stated(trial: Mapping[str, JsonValue], key: str) -> bool:
             break
         node = node.get(word)
     return node is not None
+
+
+def stated_keys(spec: SweepSpec) -> frozenset[str]:
+    """The dotted keys that the trial gives a value of its own, or the space varies."""
+    written = {key for key, value in _leaves(spec.trial or {}, "") if value != AUTO}
+    return frozenset((*written, *(spec.space.keys if spec.space else ())))
 
 
 def combination_count(spec: SweepSpec) -> int:

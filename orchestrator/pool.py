@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from orchestrator import expansion, naming
 from orchestrator.places import Places
@@ -21,6 +22,8 @@ from orchestrator.values import Candidate, Scalar
 from trainers.config import TrainConfig
 from trainers.documents import Document, validate
 from trainers.flops import model_cost
+from trainers.quantity import format_quantity
+from trainers.rules import left_out
 
 LARGEST = 100_000
 
@@ -145,10 +148,32 @@ def _trained_pool(spec: SweepSpec, places: Places) -> Pool:
             ("space", "exclude"), f"leaves none of {combinations} candidates; loosen a condition"
         )
         places.raise_found()
-    return _named(kept, excluded)
+    return _named(kept, excluded, _ruled(spec, kept))
 
 
-def _named(kept: Sequence[expansion.Built], excluded: int) -> Pool:
+def _ruled(spec: SweepSpec, kept: Sequence[expansion.Built]) -> tuple[str, ...]:
+    """What the file leaves to a rule, as one sentence with the figures of smallest and largest."""
+    stated = expansion.stated_keys(spec)
+    configs = sorted((b.config for b in kept), key=lambda config: model_cost(config.model).params)
+    told = [
+        f"{key} {_figure(configs[0], key)}"
+        + (f" to {_figure(configs[-1], key)}" if len(kept) > 1 else "")
+        for key in left_out(stated)
+    ]
+    if not told:
+        return ()
+    return (f"by the rule {configs[0].rule}, smallest to largest: {', '.join(told)}",)
+
+
+def _figure(config: TrainConfig, key: str) -> str:
+    value: object = config
+    for word in key.split("."):
+        value = getattr(value, word)
+    number = cast("float", value)
+    return format_quantity(number) if number >= 1 else f"{number:.3g}"
+
+
+def _named(kept: Sequence[expansion.Built], excluded: int, notes: tuple[str, ...]) -> Pool:
     settings = _varying([built.settings for built in kept])
     ids = naming.candidate_ids(settings)
     candidates: list[Candidate] = []
@@ -168,6 +193,7 @@ def _named(kept: Sequence[expansion.Built], excluded: int) -> Pool:
         candidates=tuple(candidates),
         configs=tuple(built.config for built in kept),
         excluded=excluded,
+        notes=notes,
     )
 
 
@@ -227,9 +253,9 @@ def _check_budget(spec: SweepSpec, pool: Pool, places: Places) -> None:
 
 
 def _check_anneal(spec: SweepSpec, pool: Pool, places: Places) -> None:
-    if spec.anneal is not None and any(c.schedule.kind == "cosine" for c in pool.configs):
+    if spec.anneal is not None and any(c.schedule.kind != "constant" for c in pool.configs):
         places.add(
             ("anneal",),
-            "branches off a constant rate, but a cosine trial decays by itself; remove the block "
+            "branches off a constant rate, but these trials decay by themselves; remove the block "
             "or set trial.schedule.kind: constant",
         )

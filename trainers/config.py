@@ -2,9 +2,8 @@
 
 Touches nothing and imports no torch, so that a plan can be priced before torch is loaded.
 Token counts are tokens seen by the optimizer; one step sees `batch_tokens` of them. Defaults
-follow the small-model practice of OLMo-core and nanochat: AdamW with beta2 0.99 below half a
-million tokens a batch, weight decay 0.1 on matrices alone, clipping at 1, a constant rate after
-warm-up.
+follow the small-model practice of OLMo-core and nanochat: AdamW with weight decay 0.1 on matrices
+alone, clipping at 1, a constant rate after warm-up; what depends on size follows `trainers.rules`.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pydantic import Field, model_validator
 from trainers.architecture import BYTES, Frozen, ModelConfig, PositiveCount
 from trainers.findings import FieldError
 from trainers.quantity import Count, Fraction, Number
+from trainers.rules import Rule, filled
 
 FEWEST_TRAINED, LARGEST_TRAINED = 300, 65536
 HUB = "hub:"
@@ -80,15 +80,18 @@ class OptimizerConfig(Frozen):
 
 
 class ScheduleConfig(Frozen):
-    """Warm-up, then `constant` or `cosine` to the horizon; the shape of an anneal.
+    """Warm-up, then `constant`, `cosine` to the horizon, or `wsd`: constant, and over the last
+    `decay` of the horizon down to zero in the shape of an `anneal`.
 
     `warmup` below 1 is a share of the horizon, from 1 on a number of tokens. `final` is the share
-    of the peak rate at which a cosine ends.
+    of the peak rate at which a cosine ends. A sweep does better with `constant` and anneals that
+    branch off it: every prefix is then a shorter run.
     """
 
-    kind: Literal["constant", "cosine"] = "constant"
+    kind: Literal["constant", "cosine", "wsd"] = "constant"
     warmup: Annotated[Number, Field(ge=0)] = 0.05
     final: Fraction = 0.0
+    decay: Annotated[Fraction, Field(gt=0, le=0.9)] = 0.2
     anneal: Literal["1-sqrt", "linear"] = "1-sqrt"
 
 
@@ -107,7 +110,11 @@ class CheckpointConfig(Frozen):
 
 
 class TrainConfig(Frozen):
-    """One training run, whole: what it is, how it is paid for, and where it may run."""
+    """One training run, whole: what it is, how it is paid for, and where it may run.
+
+    `batch_tokens`, `optimizer.learning_rate`, `optimizer.beta2` and `schedule.warmup` follow
+    `rule` (`trainers.rules`) where they are left out or `auto`.
+    """
 
     model: ModelConfig
     data: DataConfig = DataConfig()
@@ -117,6 +124,7 @@ class TrainConfig(Frozen):
     checkpoint: CheckpointConfig = CheckpointConfig()
     batch_tokens: PositiveCount
     horizon: PositiveCount
+    rule: Rule = "porian_olmo"
     seed: Annotated[Count, Field(lt=2**63)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -125,21 +133,12 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _vocabulary_of_the_tokenizer(cls, data: object) -> object:
-        """The model's vocabulary, unless stated, is the tokenizer's, where that is known here."""
-        given = _mapping(data)
-        model, source = _mapping(given.get("model")), _mapping(given.get("data"))
-        tokenizer = source.get("tokenizer", "bytes")
-        if not model or "vocab" in model or not isinstance(tokenizer, str):
+    def _complete(cls, data: object) -> object:
+        """With the vocabulary of the tokenizer, where it is known here, and by the rule what else
+        is left out."""
+        if not isinstance(data, dict):
             return data
-        trained = trained_vocab(tokenizer)
-        if trained is not None:
-            return {**given, "model": {**model, "vocab": trained}}
-        if tokenizer != "bytes":
-            raise FieldError(
-                "model.vocab", f"is required beside {tokenizer!r}; give its number of tokens"
-            )
-        return data
+        return filled(_with_vocabulary(cast("dict[str, Any]", data)))
 
     @model_validator(mode="after")
     def _parts_agree(self) -> TrainConfig:
@@ -199,7 +198,8 @@ class TrainConfig(Frozen):
     def recipe(self) -> dict[str, Any]:
         """What decides the losses: all but where and how often things are computed and kept."""
         recipe = self.model_dump(
-            mode="json", exclude={"checkpoint", "evaluation", "device", "threads", "compile"}
+            mode="json",
+            exclude={"checkpoint", "evaluation", "device", "threads", "rule", "compile"},
         )
         del recipe["data"]["cache"], recipe["data"]["max_epochs"]
         for part, past in _PAST.items():
@@ -207,6 +207,21 @@ class TrainConfig(Frozen):
                 if recipe[part][key] == value:
                     del recipe[part][key]
         return recipe
+
+
+def _with_vocabulary(given: dict[str, Any]) -> dict[str, Any]:
+    model, source = _mapping(given.get("model")), _mapping(given.get("data"))
+    tokenizer = source.get("tokenizer", "bytes")
+    if not model or "vocab" in model or not isinstance(tokenizer, str):
+        return given
+    trained = trained_vocab(tokenizer)
+    if trained is not None:
+        return {**given, "model": {**model, "vocab": trained}}
+    if tokenizer != "bytes":
+        raise FieldError(
+            "model.vocab", f"is required beside {tokenizer!r}; give its number of tokens"
+        )
+    return given
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -222,6 +237,7 @@ _PAST: dict[str, dict[str, object]] = {
         "base_width": None,
         "base_layers": None,
     },
+    "schedule": {"decay": 0.2},
     "data": {"subset": None, "split": "train", "revision": None, "limit": None},
 }
 """What runs were before a key existed: left out of the recipe, so that checkpoints of earlier

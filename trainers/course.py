@@ -4,7 +4,8 @@ Touches the folder of the run, and no device: who computes the losses is `traine
 for one run and `trainers.lockstep`'s for several.
 
 A run counts as diverged when a loss is not finite, or when the held-out loss stands more than
-`DIVERGENCE_MARGIN` nats above its lowest at `DIVERGENCE_REPORTS` scheduled evaluations in a row.
+`DIVERGENCE_MARGIN` nats above its lowest, or above a guess among the vocabulary, at
+`DIVERGENCE_REPORTS` scheduled evaluations in a row.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Course:
         best, rising = self.position.best_loss, self.position.rising
         finite = math.isfinite(loss) and (math.isfinite(train_loss) or not trained)
         if finite and scheduled and trained:
-            above = best is not None and loss > best + DIVERGENCE_MARGIN
+            lowest = math.log(self.config.model.vocab) if best is None else best
+            above = loss > min(lowest, math.log(self.config.model.vocab)) + DIVERGENCE_MARGIN
             rising = rising + 1 if above else 0
             best = loss if best is None else min(best, loss)
         anneal = self.schedule.anneal

@@ -2,8 +2,9 @@
 
 Warm-up is linear and its last step reaches the peak. Then a constant rate, of which every prefix
 is a shorter run (warmup-stable-decay: Hu et al. 2024; Haegele et al. 2024), or a cosine to the
-horizon (Loshchilov and Hutter 2017). An anneal branches off at some point and falls to zero as
-1 - sqrt(progress), the best of the shapes that Haegele et al. compared, or linearly.
+horizon (Loshchilov and Hutter 2017), or a decay within the run itself (`wsd`). An anneal branches
+off at some point and falls to zero as 1 - sqrt(progress), the best of the shapes that Haegele et
+al. compared, or linearly.
 """
 
 from __future__ import annotations
@@ -41,9 +42,8 @@ class Schedule:
         """The rate of the step that begins when `tokens` have been seen."""
         if self.anneal is None:
             return self._trunk(tokens)
-        progress = (tokens - self.anneal.start) / (self.anneal.end - self.anneal.start)
-        left = math.sqrt(progress) if self.config.schedule.anneal == "1-sqrt" else progress
-        return self._trunk(min(self.anneal.start, self.end - 1)) * (1 - left)
+        peak = self._trunk(min(self.anneal.start, self.end - 1))
+        return peak * self._left(tokens, self.anneal)
 
     def phase_at(self, tokens: int) -> Phase:
         """What a loss measured after `tokens` may be compared with."""
@@ -51,9 +51,22 @@ class Schedule:
             return "annealed" if tokens >= self.anneal.end else "decay"
         if tokens < self.config.warmup_tokens:
             return "warmup"
-        if self.config.schedule.kind == "constant":
+        kind = self.config.schedule.kind
+        if kind == "constant" or (kind == "wsd" and tokens <= self._decay.start):
             return "stable"
         return "annealed" if tokens >= self.end else "decay"
+
+    @property
+    def _decay(self) -> Anneal:
+        """The end of `wsd`, in whole steps."""
+        start = self.config.floor_tokens(self.end * (1 - self.config.schedule.decay))
+        return Anneal(start=start, end=self.end)
+
+    def _left(self, tokens: int, decay: Anneal) -> float:
+        """The share of the rate that a decay leaves to the step that begins at `tokens`."""
+        progress = max(0, tokens - decay.start) / max(1, decay.end - decay.start)
+        gone = math.sqrt(progress) if self.config.schedule.anneal == "1-sqrt" else progress
+        return 1 - min(1.0, gone)
 
     def _trunk(self, tokens: int) -> float:
         schedule, warmup = self.config.schedule, self.config.warmup_tokens
@@ -63,6 +76,8 @@ class Schedule:
             return peak * rise / warmup
         if schedule.kind == "constant":
             return peak
+        if schedule.kind == "wsd":
+            return peak * self._left(tokens, self._decay)
         progress = min(1.0, max(0, tokens - warmup) / max(1, self.end - warmup))
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return peak * (schedule.final + (1 - schedule.final) * cosine)

@@ -39,6 +39,20 @@ def spec_of(space: dict[str, Any] | None, **changes: Any) -> SweepSpec:
     return SweepSpec.model_validate({**data, **changes})
 
 
+def test_what_the_file_leaves_to_a_rule_is_told_with_its_figures() -> None:
+    space = {"model.width": [64, 256], "optimizer.beta2": [0.9]}
+    (note,) = build_pool(
+        spec_of(space, trial={"model": {"context": 128, "layers": 2}, "horizon": "1G"})
+    ).notes
+    assert "by the rule porian_olmo, smallest to largest" in note
+    assert "batch_tokens 4.1K to 16.4K, optimizer.learning_rate 0.01 to 0.0" in note
+    assert "schedule.warmup 115K to 1.64M" in note
+    assert "beta2" not in note
+    said = spec_of({"model.width": [64]}).trial or {}
+    whole = {"optimizer": {"learning_rate": 1e-3, "beta2": 0.9}, "schedule": {"warmup": 0.1}}
+    assert build_pool(spec_of({"model.width": [64]}, trial={**said, **whole})).notes == ()
+
+
 def test_the_grid_in_order_with_exact_costs() -> None:
     pool = build_pool(
         spec_of({"model.width": [32, 64], "optimizer.learning_rate": [1e-3, 1e-2, 0.1]})

@@ -23,7 +23,7 @@ def test_steps_and_tokens() -> None:
     assert (config.horizon, config.steps, config.tokens_per_step) == (10**6, 488, 2048)
     assert config.floor_tokens(5000) == 4096
     assert config.floor_tokens(4096) == 4096
-    assert config.warmup_tokens == 50_000
+    assert config.warmup_tokens == 100_000  # a tenth; it has 115 thousand parameters
     assert config.sequences_per_step == 16
 
 

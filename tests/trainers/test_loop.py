@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from trainers.checkpoint import CheckpointError, checkpoints
 from trainers.config import TrainConfig
+from trainers.course import Course
 from trainers.data import DataError
 from trainers.device import DeviceError
 from trainers.flops import model_cost
@@ -196,6 +197,16 @@ def test_sustained_rise_counts_as_divergence(make_config: Make, tmp_path: Path) 
     reports = run(config, tmp_path / "b", resume=start.checkpoint)
     assert len(reports) == 3
     assert [report.diverged for report in reports] == [False, False, True]
+
+
+def test_a_run_that_never_comes_down_to_a_guess_has_diverged(
+    make_config: Make, tmp_path: Path
+) -> None:
+    config = make_config()
+    course = Course(config, until=config.horizon, folder=tmp_path)
+    places = course.places[:3]
+    assert [course.follow(place, 7.0, 7.0) for place in places] == [False, False, True]
+    assert not any(Course(config, until=2560, folder=tmp_path).follow(p, 6.0, 6.0) for p in places)
 
 
 def test_evaluation_and_training_touch_no_global_random_state(

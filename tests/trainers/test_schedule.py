@@ -49,6 +49,17 @@ def test_cosine_ends_at_its_final_share() -> None:
     ]  # fmt: skip
 
 
+def test_wsd_is_constant_and_then_the_anneal_of_a_branch() -> None:
+    schedule = Schedule(config(schedule={"warmup": 100, "kind": "wsd"}))
+    branch = Schedule(config(horizon=800), Anneal(start=800, end=1000))
+    constant = Schedule(config())
+    assert all(schedule.rate_at(t) == constant.rate_at(t) for t in range(0, 800, 10))
+    assert all(schedule.rate_at(t) == branch.rate_at(t) for t in range(800, 1000, 10))
+    assert [schedule.phase_at(t) for t in (50, 100, 800, 810, 1000)] == [
+        "warmup", "stable", "stable", "decay", "annealed",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("shape", "middle"), [("1-sqrt", 1 - math.sqrt(0.5)), ("linear", 0.5)])
 def test_anneal(shape: str, middle: float) -> None:
     anneal = Anneal(start=400, end=600)

@@ -20,7 +20,9 @@ def read_spec(path: str, overrides: Sequence[str]) -> tuple[SweepSpec, Pool]:
     """The spec and its pool. Raises SpecError with the place of every problem, Refused for an
     override that is none."""
     _check_shape(overrides)
-    return load_sweep(path, overrides)
+    spec, pool = load_sweep(path, overrides)
+    _check_laws(spec)
+    return spec, pool
 
 
 def changed(sweep: Sweep, overrides: Sequence[str]) -> SweepSpec:
@@ -52,6 +54,19 @@ def changed(sweep: Sweep, overrides: Sequence[str]) -> SweepSpec:
         return new
     curves = str(Path(recorded.curves).expanduser().resolve())
     return new.model_copy(update={"recorded": recorded.model_copy(update={"curves": curves})})
+
+
+def _check_laws(spec: SweepSpec) -> None:
+    """Parse laws in one line before anything is spent. Raises Refused for one that is none."""
+    from orchestrator.laws.stated import form_stated, is_line
+
+    for text in spec.law.forms:
+        if not is_line(text):
+            continue
+        try:
+            form_stated(text)
+        except ValueError as error:
+            raise Refused(f"law.forms: {error}. Nothing was started.") from None
 
 
 def _check_shape(overrides: Sequence[str]) -> None:

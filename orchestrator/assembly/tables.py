@@ -1,12 +1,16 @@
 """A table of curves or of finished runs, as evidence for a law. Reads one file, touches nothing
-else."""
+else.
+
+A table without a curve_id column holds finished runs: each row is a run of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orchestrator.assembly.finished import finished_in
 from orchestrator.assembly.refusal import Refused
 from orchestrator.recorded import RecordedError, read_recorded
 from orchestrator.report.conclusions import Conclusions, Question
@@ -30,14 +34,16 @@ def evidence_in_table(path: str, burn_in: float) -> Evidence:
     from orchestrator.values import Curve, Point
 
     try:
-        curves = read_recorded(path)
+        finished = finished_in(path)
+        curves = read_recorded(path) if finished is None else finished
     except RecordedError as error:
         raise Refused(str(error)) from None
     rows: dict[str, tuple[int, Curve, tuple[tuple[str, bool | int | float | str], ...]]] = {}
     for name, recorded in curves.items():
         if recorded.params is None:
             raise Refused(
-                f"{path} has no params column: a law of size needs the size of each curve"
+                f"{path} has no params column: a law of size needs the size of each curve; add"
+                " params to every row"
             )
         points = zip(recorded.tokens, recorded.flops, recorded.loss, strict=True)
         curve = Curve.of(Point(tokens=int(t), flops=float(f), loss=float(v)) for t, f, v in points)
@@ -47,16 +53,17 @@ def evidence_in_table(path: str, burn_in: float) -> Evidence:
     return evidence_from_curves(rows, burn_in=burn_in)
 
 
-def question_about(forms: str, *, burn_in: float, draws: int, level: float) -> Question:
-    """The question to put to a table. Raises Refused for a form that does not exist."""
-    from orchestrator.laws.forms import form_named
+def question_about(forms: Sequence[str], *, burn_in: float, draws: int, level: float) -> Question:
+    """The question to put to a table: about named forms and laws in one line. Raises Refused for
+    a form that does not exist, or that asks for what tables have not."""
+    from orchestrator.laws.stated import form_stated
 
-    names = tuple(name.strip() for name in forms.split(",") if name.strip())
+    names = tuple(dict.fromkeys(name.strip() for name in forms if name.strip()))
     try:
         for name in names:
-            form_named(name)
+            form_stated(name)
     except ValueError as error:
-        raise Refused(f"--forms: {error}") from None
+        raise Refused(f"--form: {error}") from None
     if not names:
-        raise Refused("--forms names no law form; write --forms chinchilla")
+        raise Refused("--form names no law form; write --form chinchilla")
     return Question(forms=names, burn_in=burn_in, draws=draws, level=level)

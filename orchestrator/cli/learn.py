@@ -22,9 +22,17 @@ def fit(
         typer.Argument(metavar="NAME|FOLDER|CURVES.csv", help="A sweep, or a table of curves."),
     ],
     storage: Storage = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--form",
+            help="For a table: a law form by name, or in one line such as"
+            " 'E + A/N**alpha + B/D**beta'; may be repeated.",
+        ),
+    ] = None,
     forms: Annotated[
-        str, typer.Option(help="For a table: law forms, separated by commas.")
-    ] = "power_irreducible,chinchilla",
+        str | None, typer.Option(help="For a table: names of law forms, separated by commas.")
+    ] = None,
     burn_in: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="For a table: share of each curve dropped.")
     ] = 0.1,
@@ -44,7 +52,10 @@ def fit(
     if curves_path(source):
         from orchestrator.assembly.tables import conclude_table, question_about
 
-        question = question_about(forms, burn_in=burn_in, draws=draws, level=level)
+        asked = [*(form or ()), *(forms.split(",") if forms is not None else ())]
+        if form is None and forms is None:
+            asked = ["power_irreducible", "chinchilla"]
+        question = question_about(asked, burn_in=burn_in, draws=draws, level=level)
         with speech.busy("fitting the laws"):
             conclusions = conclude_table(source, question)
     else:

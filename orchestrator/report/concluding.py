@@ -16,10 +16,11 @@ import numpy as np
 from orchestrator.laws.calibration import calibration_of, checked
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
-from orchestrator.laws.forms import LawForm, form_named
+from orchestrator.laws.forms import LawForm
 from orchestrator.laws.frontier import Frontier, bootstrap_frontier, fit_frontier
 from orchestrator.laws.law import LawFit
 from orchestrator.laws.runs import Runs
+from orchestrator.laws.stated import form_stated
 from orchestrator.laws.uncertainty import LawPosterior, bootstrap, interval_of
 from orchestrator.report import answers, words
 from orchestrator.report.approaches import disagreements, side_by_side
@@ -88,7 +89,7 @@ def _results(
 ) -> Sequence[LawResult]:
     results: list[LawResult] = []
     for name in question.forms:
-        form = form_named(name)
+        form = form_stated(name)
         if form.inputs == ("C",):
             results.append(_along_frontier(form, evidence, question, edge, largest))
             continue

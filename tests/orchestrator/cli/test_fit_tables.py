@@ -1,0 +1,100 @@
+"""`fit` on tables from elsewhere: finished runs, laws in one line, no engine loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.app import run
+from tests.orchestrator.laws.sweeps import runs_of_truth, true_loss
+
+Streams = pytest.CaptureFixture[str]
+ROOT = Path(__file__).resolve().parents[3]
+LINE = "E + A/N**alpha + B/D**beta"
+_ASK = """
+import sys
+from orchestrator.cli.app import run
+assert run(["fit", "runs.csv", "--form", "chinchilla", "--form", {line!r}, "--draws", "20"]) == 0
+loaded = sorted(set(sys.modules) & {{"ray", "torch", "mlflow", "gpytorch", "matplotlib"}})
+assert not loaded, loaded
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Finished runs, without curve_id and without flops."""
+    monkeypatch.chdir(tmp_path)
+    runs = runs_of_truth(count=24, noise=0.003)
+    rows = [
+        f"{round(n)},{round(d)},{loss!r}"
+        for n, d, loss in zip(runs.N, runs.D, map(float, runs.loss), strict=True)
+    ]
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(["params,tokens,loss", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_finished_runs_and_a_law_in_one_line(table: Path, capsys: Streams) -> None:
+    asked = ["fit", "runs.csv", "--form", LINE, "--draws", "20", "--json"]
+    assert run(asked) == 0
+    printed = capsys.readouterr().out
+    (law,) = json.loads(printed)["laws"]
+    assert law["form"] == LINE
+    Path("law.json").write_text(printed, encoding="utf-8")
+    assert run(["predict", "law.json", "params=3G", "tokens=200G", "--json"]) == 0
+    loss = json.loads(capsys.readouterr().out)["loss"]
+    assert loss["value"] == pytest.approx(float(true_loss(3e9, 2e11)), rel=0.03)
+
+
+def test_no_engine_is_loaded(table: Path) -> None:
+    spoken = subprocess.run(
+        [sys.executable, "-c", _ASK.format(line=LINE)],
+        cwd=table.parent,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert spoken.returncode == 0, spoken.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("chinchila", "there is no law form 'chinchila'"),
+        ("E + A/N**alpha", "takes N; one of sweeps and tables takes N and D"),
+        ("data_constrained", "takes N and D and U"),
+        ("E + A/(N", "--form"),
+        ("__import__('os').system('true')", "--form"),
+        (" ", "names no law form"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused(
+    form: str, said: str, table: Path, capsys: Streams
+) -> None:
+    assert run(["fit", "runs.csv", "--form", form]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("size,tokens,loss\n1,2,3\n", "lacks the column 'params'"),
+        ("params,tokens,loss\n1e6,1e8,nan\n", "line 2: loss is 'nan'"),
+        ("params,tokens,loss\n1e6,,3\n", "line 2: tokens is empty"),
+        ("params,tokens,loss\n", "holds no runs"),
+        ("params,tokens,loss,loss\n1,2,3,4\n", "names a column twice"),
+        ("curve_id,tokens,flops,loss\na,1,1,3\n", "has no params column"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.csv").write_text(text, encoding="utf-8")
+    assert run(["fit", "bad.csv", "--form", "chinchilla"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,31 @@
+"""Law forms as people state them."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.blocks import LAW_NAMES, LawPlan
+from orchestrator.laws.forms import NAMED
+from orchestrator.laws.forms.published import published, published_names
+from orchestrator.laws.stated import ASKED, form_stated
+
+
+def test_names_and_lines():
+    assert form_stated("chinchilla").name == "chinchilla"
+    assert form_stated("B/D**beta + A/N**alpha + E").inputs == ("N", "D")
+    assert form_stated("a*C**-b").inputs == ("C",)
+
+
+@pytest.mark.parametrize("text", ["E + A/N**alpha", "mixture_of_experts", "a + b", "N**", "open"])
+def test_others_are_refused(text):
+    with pytest.raises(ValueError, match=r"law|expression|N|takes"):
+        form_stated(text)
+
+
+def test_a_sweep_accepts_every_form_of_its_inputs_and_lines():
+    ship = [*NAMED, *(published(name) for name in published_names())]
+    assert set(LAW_NAMES) == {form.name for form in ship if form.inputs in ASKED}
+    plan = LawPlan.model_validate({"forms": [*LAW_NAMES, "E + A/N**alpha + B/D**beta"]})
+    assert len(plan.forms) == len(LAW_NAMES) + 1
+    with pytest.raises(ValueError, match="did you mean 'chinchilla'"):
+        LawPlan.model_validate({"forms": ["chinchila"]})

@@ -33,6 +33,7 @@ from orchestrator.surrogates.base import NoForecast, Observed, Surrogate
 from orchestrator.surrogates.deep_ensemble import DeepEnsemble
 from orchestrator.surrogates.families import EXPONENTIAL, LOG_LINEAR, MMF
 from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.surrogates.latent_gp import LatentGP
 from orchestrator.surrogates.multi_task_gp import MultiTaskGP
 from orchestrator.surrogates.per_curve import PerCurve
 from orchestrator.values import Candidate, Curve, FloatArray, Point
@@ -44,6 +45,7 @@ Curves = Mapping[str, RecordedCurve]
 SURROGATES: dict[str, Callable[[], Surrogate]] = {
     "joint_law": JointLaw,
     "multi_task_gp": MultiTaskGP,
+    "latent_gp": LatentGP,
     "deep_ensemble_power_law": DeepEnsemble,
     "deep_ensemble_exponential": lambda: DeepEnsemble(family=EXPONENTIAL),
     "deep_ensemble_mmf": lambda: DeepEnsemble(family=MMF),

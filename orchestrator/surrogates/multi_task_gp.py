@@ -13,24 +13,21 @@ choice made here: at most 300 rows (the paper: 20 a curve), two starts (the pape
 all logarithms, without which two hundred free numbers overfit thirty curves.
 
 A curve of which no point was seen has no row in B: such a candidate is not forecast.
-
-Torch counts its threads for the whole process, and this module leaves that count alone: a second
-thread gains nothing at 300 rows, and a process that wants one sets OMP_NUM_THREADS=1. Every
-random number comes from a generator of its own.
+Every random number comes from a generator of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gpytorch
 import numpy as np
 import torch
-from linear_operator.utils.errors import NanError, NotPSDError
 
 from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
+from orchestrator.surrogates.exact_gp import ExactModel, said, search
 from orchestrator.surrogates.gaussian import draw
 from orchestrator.surrogates.prefixes import Rows, rows_of
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
@@ -167,71 +164,30 @@ class _Curves(gpytorch.kernels.Kernel):
         return 0.5 * (total + ((self.bias_kappa + 3.0) ** 2).sum() / 4.0 + (self.shape**2).sum())
 
 
-class _Model(gpytorch.models.ExactGP):
-    """Zero mean: the target is standardised."""
-
-    def __init__(
-        self,
-        inputs: torch.Tensor,
-        targets: torch.Tensor,
-        likelihood: Any,
-        kernel: _Curves,
-    ) -> None:
-        super().__init__(inputs, targets, likelihood)
-        self.covar_module = kernel
-
-    def forward(self, x: torch.Tensor) -> gpytorch.distributions.MultivariateNormal:
-        return gpytorch.distributions.MultivariateNormal(x.new_zeros(len(x)), self.covar_module(x))
-
-
 def _fitted(
     inputs: torch.Tensor, targets: torch.Tensor, kernel: _Curves, iterations: int
-) -> tuple[float, _Model]:
-    """Minus the log posterior of the kernel parameters, and the model; infinite where the search
-    leaves the positive definite."""
+) -> tuple[float, ExactModel]:
+    """Minus the log posterior of the kernel parameters, and the model."""
     likelihood = gpytorch.likelihoods.HadamardGaussianLikelihood(
         num_tasks=len(kernel.decay_w),
         noise_constraint=gpytorch.constraints.GreaterThan(NOISE_FLOOR),
         task_feature_index=1,
     ).double()
     likelihood.noise = torch.full_like(likelihood.noise, 10 * NOISE_FLOOR)
-    model = _Model(inputs, targets, likelihood, kernel)
-    model.train()
-    likelihood.train()
-    evidence = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
-    search = torch.optim.LBFGS(
-        model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe"
-    )
+    model = ExactModel(inputs, targets, likelihood, kernel)
 
-    def objective() -> torch.Tensor:
+    def penalty() -> torch.Tensor:
         noise = torch.log(likelihood.noise / (10 * NOISE_FLOOR))
-        total = kernel.penalty() + 0.125 * (noise**2).sum()
-        return total - len(targets) * cast(
-            "torch.Tensor", evidence(model(inputs), targets, inputs)
-        )
+        return kernel.penalty() + 0.125 * (noise**2).sum()
 
-    def closure() -> float:
-        search.zero_grad()
-        loss = objective()
-        loss.backward()
-        return float(loss.detach())
-
-    try:
-        search.step(closure)
-        with torch.no_grad():
-            value = float(objective())
-    except (NotPSDError, NanError):
-        value = float("inf")
-    model.eval()
-    likelihood.eval()
-    return (value if np.isfinite(value) else float("inf")), model
+    return search(model, penalty, iterations), model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitted:
     """The multi-task GP after a fit."""
 
-    model: _Model
+    model: ExactModel
     scale: _Scale
     candidates: tuple[Candidate, ...]
     seed: int
@@ -252,9 +208,7 @@ class _Fitted:
         trial = np.array([places[candidate.id] for candidate in candidates], dtype=np.int64)
         log_tokens = np.log(tokens.astype(np.float64))
         inputs = self.scale.inputs(self.candidates, trial, log_tokens)
-        with torch.no_grad():
-            found = cast("gpytorch.distributions.MultivariateNormal", self.model(inputs))
-            mean, covariance = found.mean.numpy(), found.covariance_matrix.numpy()
+        mean, covariance = said(self.model, inputs)
         mean = self.scale.centre + self.scale.spread * mean
         covariance = self.scale.spread**2 * covariance
         sd = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))

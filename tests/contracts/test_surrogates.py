@@ -14,6 +14,7 @@ from orchestrator.surrogates.base import Forecaster, NoForecast, Observed, Surro
 from orchestrator.surrogates.deep_ensemble import DeepEnsemble
 from orchestrator.surrogates.families import EXPONENTIAL, LOG_LINEAR, MMF
 from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.surrogates.latent_gp import LatentGP
 from orchestrator.surrogates.multi_task_gp import MultiTaskGP
 from orchestrator.surrogates.per_curve import PerCurve
 from orchestrator.values import Candidate, Curve, Forecast, Point
@@ -22,6 +23,7 @@ from tests.orchestrator.surrogates.grown import candidate, grown, ladder, observ
 SURROGATES: dict[str, Callable[[], Surrogate]] = {
     "joint_law": JointLaw,
     "multi_task_gp": lambda: MultiTaskGP(most_rows=60, starts=1, iterations=10),
+    "latent_gp": lambda: LatentGP(most_rows=60, starts=1, iterations=12),
     "deep_ensemble": lambda: DeepEnsemble(members=3, steps=300, most_rows=60),
     "power_law": PerCurve,
     "exponential": lambda: PerCurve(family=EXPONENTIAL),

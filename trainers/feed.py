@@ -19,6 +19,7 @@ from trainers.data import Batches
 from trainers.device import Device
 
 SHARE_OF_MEMORY = 0.25
+UPLOAD_TOKENS = 1 << 26
 
 
 class Feed:
@@ -87,5 +88,9 @@ def fits(size: int, device: Device) -> bool:
 
 def _resident(tokens: NDArray[np.unsignedinteger], device: torch.device) -> Tensor:
     """Tokens as signed integers of their size, since few kernels index unsigned ones."""
-    signed = np.dtype(f"i{tokens.itemsize}")
-    return torch.from_numpy(np.ascontiguousarray(tokens).view(signed)).to(device)
+    dtype = torch.from_numpy(np.empty(0, f"i{tokens.itemsize}")).dtype
+    resident = torch.empty(len(tokens), dtype=dtype, device=device)
+    for start in range(0, len(tokens), UPLOAD_TOKENS):
+        part = np.array(tokens[start : start + UPLOAD_TOKENS]).view(f"i{tokens.itemsize}")
+        resident[start : start + len(part)].copy_(torch.from_numpy(part))
+    return resident

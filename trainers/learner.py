@@ -38,7 +38,8 @@ class Learner:
 
     `build` makes it, as the contract of `trainers.network` asks, from the configuration and the
     run's generator. `flops` are those that the call has before it, by which `compile: auto` is
-    decided. `group` are the processes that share every batch.
+    decided. `group` are the processes that share every batch. `micro_batch` are the sequences of
+    one pass: all of them at first, fewer once they did not fit.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Learner:
         *,
         flops: float = 0.0,
         group: Group = ALONE,
+        micro_batch: int | None = None,
     ) -> None:
         self.device = device
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -61,7 +63,7 @@ class Learner:
             self._pass = Compiled(self.network, graphs=config.compile == "graphs")
         self._parameters: list[Tensor] = list(self.network.parameters())
         self._clip = config.optimizer.clip
-        self._micro: int | None = None
+        self.micro_batch = micro_batch
 
     def train(
         self, feed: Feed, rates: Callable[[int], float], first: int, past: int
@@ -113,14 +115,16 @@ class Learner:
         """Gradients of the batch in the parameters; its mean loss."""
         while True:
             try:
-                return self._accumulated(windows, self._micro or len(windows))
+                return self._accumulated(windows, self.micro_batch or len(windows))
             except torch.OutOfMemoryError:
-                self._micro = smaller(len(windows), self._micro or len(windows))
-                if self._micro is None or self._group.workers > 1:
+                self.micro_batch = smaller(len(windows), self.micro_batch or len(windows))
+                if self.micro_batch is None or self._group.workers > 1:
                     raise
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
-            log.warning("the batch does not fit into memory; going on by %d rows", self._micro)
+            log.warning(
+                "the batch does not fit into memory; going on by %d rows", self.micro_batch
+            )
 
     def _accumulated(self, windows: Tensor, rows: int) -> Tensor:
         parts = windows.split(rows)

@@ -29,7 +29,8 @@ from orchestrator.laws.runs import Array, Runs, levels_of
 
 LEVELS = (0.8, 0.9)
 _MOST_FAILED = 0.5
-_MOST_OPTIMA = 4  # that every draw starts from
+_MOST_OPTIMA = 4  # that every draw starts from,
+_LEAST_WEIGHT = 0.01  # and the least weight of one
 _TOLERANCE = 1e-7
 _STEPS = 100  # then as many again for the draws that are still on their way
 _FLAT = 2e-3  # of the objective, over the second lot: a tenth in log likelihood at 100 rows
@@ -208,8 +209,9 @@ def bootstrap(law: LawFit, runs: Runs, *, draws: int = 200, seed: int = 0) -> La
     problem = posed_again(law, runs).problem(
         law.scale, weight=drawn[:, place] * runs.weight, count=drawn
     )
-    starts = [mode.values for mode in modes_of(law, runs)[:_MOST_OPTIMA]]
-    solution = lowest_ends(problem, np.stack([np.array(law.working), *starts[1:]]), len(drawn))
+    others = [mode.values for mode in modes_of(law, runs)[1:] if mode.weight >= _LEAST_WEIGHT]
+    starts = np.stack([np.array(law.working), *others[: _MOST_OPTIMA - 1]])
+    solution = lowest_ends(problem, starts, len(drawn))
     return posterior_of(law, solution, asked=draws, clusters=trials, seed=seed)
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.assembly.folders import SweepFolder
+from orchestrator.assembly.policies import bare_policy, policy_in_words
 from orchestrator.assembly.refusal import Refused
 from orchestrator.backends.base import Backend
-from orchestrator.blocks import Exhaustive, SuccessiveHalving, Uniform
 from orchestrator.policies.base import Policy
 from orchestrator.pool import Pool, budget_flops
 from orchestrator.sinks.base import Sink
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 def policy_of(spec: SweepSpec) -> Policy:
     """The spec's policy, with annealing around it where the spec asks for that."""
-    policy = _bare_policy(spec)
+    policy = bare_policy(spec)
     if spec.anneal is None:
         return policy
     from orchestrator.policies.annealed import Annealed
@@ -37,34 +37,9 @@ def policy_of(spec: SweepSpec) -> Policy:
     return Annealed(policy=policy, share=plan.share, decay=plan.decay, stopped=plan.stopped)
 
 
-def _bare_policy(spec: SweepSpec) -> Policy:
-    match spec.policy:
-        case Exhaustive():
-            from orchestrator.policies import exhaustive
-
-            return exhaustive.Exhaustive()
-        case Uniform():
-            from orchestrator.policies import uniform
-
-            return uniform.Uniform()
-        case SuccessiveHalving() as chosen:
-            from orchestrator.policies import successive_halving
-
-            return successive_halving.SuccessiveHalving(
-                eta=chosen.eta, spend_out=chosen.spend_out, group_by=chosen.group_by
-            )
-
-
 def in_words(spec: SweepSpec) -> str:
     """The policy as a person would say it."""
-    match spec.policy:
-        case SuccessiveHalving() as chosen:
-            by = f" within {chosen.group_by}" if chosen.group_by else ""
-            said = f"successive halving (keep 1 in {chosen.eta}{by})"
-        case Uniform():
-            said = "uniform (the budget divided evenly)"
-        case Exhaustive():
-            said = "exhaustive (every candidate to its end)"
+    said = policy_in_words(spec)
     if spec.anneal is None:
         return said
     return f"{said}, then short decays from {100 * spec.anneal.share:g} % of the budget"

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from orchestrator.blocks import SuccessiveHalving, Uniform
-from orchestrator.policies.rungs import grouped, ladder
+from orchestrator.assembly import rounds
+from orchestrator.assembly.rounds import RungRow, rounds_of
+from orchestrator.blocks import SuccessiveHalving
+from orchestrator.policies.rungs import grouped
 from orchestrator.pool import Pool, budget_flops
 from orchestrator.spec import SweepSpec
 
@@ -24,16 +26,6 @@ class SizeRow:
     tokens: int
     flops_each: int
     flops: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RungRow:
-    """A round: `live` trials reach `flops` each; the round costs `cost` in all."""
-
-    rung: int
-    live: int
-    flops: int
-    cost: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +73,7 @@ def plan_of(
     budget = budget_flops(spec, pool)
     annealing = int(budget * spec.anneal.share) if spec.anneal else 0
     trunks = budget - annealing
-    rungs, planned = _rungs(spec, pool, trunks)
+    rungs, planned = rounds_of(spec, pool, trunks)
     decay = _decay(spec, rungs, annealing)
     path = sum(row.flops - before for row, before in _climbs(rungs)) + decay
     whole = planned + annealing
@@ -127,36 +119,6 @@ def _sizes(pool: Pool) -> tuple[SizeRow, ...]:
         )
         for group in sorted(by_size.values(), key=lambda group: group[0].params)
     )
-
-
-def _rungs(spec: SweepSpec, pool: Pool, budget: int) -> tuple[tuple[RungRow, ...], int]:
-    """The rounds, and what they can cost at most; spare compute goes to stopped trials."""
-    most = pool.exhaustive_flops
-    match spec.policy:
-        case SuccessiveHalving() as chosen:
-            groups = [len(group) for group in grouped(pool.candidates, chosen.group_by).values()]
-            rows = tuple(
-                RungRow(
-                    rung=rung.index + 1,
-                    live=rung.live,
-                    flops=rung.flops,
-                    cost=rung.live * rung.increment,
-                )
-                for rung in ladder(groups, budget, chosen.eta)
-            )
-            return rows, min(budget, most)
-        case Uniform():
-            share = budget // len(pool)
-            spent = sum(min(candidate.cost, share) for candidate in pool)
-            return (RungRow(rung=1, live=len(pool), flops=share, cost=spent),), spent
-        case _:
-            spent, started, longest = 0, 0, 0
-            for candidate in pool:
-                if candidate.cost <= budget - spent:
-                    spent += candidate.cost
-                    started += 1
-                    longest = max(longest, candidate.cost)
-            return (RungRow(rung=1, live=started, flops=longest, cost=spent),), spent
 
 
 def _climbs(rungs: tuple[RungRow, ...]) -> list[tuple[RungRow, int]]:
@@ -217,19 +179,5 @@ def _with_warnings(plan: Plan, spec: SweepSpec, pool: Pool) -> Plan:
 
 def kept_sizes(plan: Plan, spec: SweepSpec) -> str:
     """What the law can rest on, in a sentence."""
-    sizes = len(plan.sizes)
     last = plan.rungs[-1].live if plan.rungs else 0
-    match spec.policy:
-        case SuccessiveHalving(group_by="params"):
-            return f"all {sizes} sizes reach the last rung, with {last} trials"
-        case SuccessiveHalving():
-            return (
-                f"all {sizes} sizes up to the first rung; the losses decide which of them are "
-                f"among the {last} at the last"
-            )
-        case Uniform():
-            return f"all {sizes} sizes, each trial with an even share"
-        case _:
-            return (
-                f"{last} of {plan.candidates} candidates, in the order of the pool, to their end"
-            )
+    return rounds.kept_sizes(len(plan.sizes), plan.candidates, last, spec)

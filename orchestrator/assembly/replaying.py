@@ -11,13 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
+from orchestrator import blocks
+from orchestrator.assembly.policies import built
 from orchestrator.assembly.refusal import Refused
 from orchestrator.judge import Score, compare, subsets
 from orchestrator.policies.base import Policy
 from orchestrator.pool import Pool
 from orchestrator.recorded import RecordedError, read_recorded
 
-POLICIES = ("successive_halving", "uniform", "exhaustive")
+POLICIES = (
+    "successive_halving",
+    "hyperband",
+    "asha",
+    "frontier",
+    "static_ladder",
+    "one_shot",
+    "uniform",
+    "exhaustive",
+)
 SUBSET = 0.7
 
 
@@ -99,19 +110,15 @@ def _row(name: str, text: str, flops: int, scores: Sequence[Score]) -> ReplayRow
 
 
 def _policy(name: str) -> Policy:
-    if name == "successive_halving":
-        from orchestrator.policies.successive_halving import SuccessiveHalving
-
-        return SuccessiveHalving()
-    if name == "uniform":
-        from orchestrator.policies.uniform import Uniform
-
-        return Uniform()
-    if name == "exhaustive":
-        from orchestrator.policies.exhaustive import Exhaustive
-
-        return Exhaustive()
-    raise Refused(f"{name!r} is no policy; there are {', '.join(POLICIES)}")
+    """A policy with its own settings; `name+surrogate` ranks by that surrogate."""
+    kind, _, surrogate = name.partition("+")
+    try:
+        return built(blocks.policy_named(kind, surrogate or None), None)
+    except ValueError:
+        raise Refused(
+            f"{name!r} is no policy to replay; there are {', '.join(POLICIES)}, some of which "
+            f"take a surrogate, such as successive_halving+{blocks.SURROGATES[0]}"
+        ) from None
 
 
 def _flops(text: str, pool: Pool) -> int:

@@ -29,7 +29,7 @@ class Rule:
     must be better to overrule it."""
 
     tokens_per_param: float = 20.0
-    certainty: float = 1.0
+    certainty: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,8 @@ from orchestrator.trial import Trial
 from orchestrator.values import Candidate, Decision, Extend, Stop
 
 LAW_SIZES = 4
+STARTS = 4
+START_SHARE = 0.01
 LEVELS = 14
 
 
@@ -40,8 +42,8 @@ class Frontier:
 
     surrogate: Surrogate
     most: float = 0.75
-    starts: int = 4
-    start: float = 0.01
+    starts: int = STARTS
+    start: float = START_SHARE
     search: float = 0.07
     rungs: tuple[float, ...] = (0.04, 0.1)
     rule: Rule = field(default_factory=Rule)

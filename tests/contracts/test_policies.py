@@ -12,14 +12,18 @@ from orchestrator.journal import MemoryJournal
 from orchestrator.policies.annealed import Annealed
 from orchestrator.policies.asha import Asha
 from orchestrator.policies.base import Policy
+from orchestrator.policies.by_forecast import ByForecast
 from orchestrator.policies.exhaustive import Exhaustive
+from orchestrator.policies.frontier import Frontier
 from orchestrator.policies.hyperband import Hyperband
 from orchestrator.policies.one_shot import OneShot
 from orchestrator.policies.ranking import ByChance
+from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.policies.uniform import Uniform
 from orchestrator.state import fold
+from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
 POLICIES: dict[str, Callable[[], Policy]] = {
@@ -30,6 +34,12 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "eta 3": lambda: SuccessiveHalving(eta=3),
     "by size": lambda: SuccessiveHalving(group_by="params"),
     "by chance": lambda: SuccessiveHalving(ranking=ByChance()),
+    "by forecast": lambda: SuccessiveHalving(ranking=ByForecast(surrogate=Seer())),
+    "by forecast, ungated": lambda: SuccessiveHalving(
+        ranking=ByForecast(surrogate=Seer(), gate=False)
+    ),
+    "frontier": lambda: Frontier(surrogate=Seer()),
+    "recommend": lambda: Recommend(surrogate=Seer(), deployment_flops=1e12),
     "asha": Asha,
     "asha 3, literal": lambda: Asha(eta=3, spend_out=False),
     "hyperband": Hyperband,

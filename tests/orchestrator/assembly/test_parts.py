@@ -8,14 +8,57 @@ from orchestrator.assembly import parts
 from orchestrator.assembly.folders import folder_of
 from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.specs import read_spec
+from orchestrator.blocks import SURROGATES
+from orchestrator.policies.successive_halving import SuccessiveHalving
 from tests.orchestrator.assembly import specs
 
+KINDS = (
+    "successive_halving",
+    "hyperband",
+    "asha",
+    "one_shot",
+    "static_ladder",
+    "frontier",
+    "recommend",
+    "uniform",
+    "exhaustive",
+)
 
-@pytest.mark.parametrize("kind", ["successive_halving", "uniform", "exhaustive"])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_policy_of_a_spec_is_built(kind: str, tmp_path: Path) -> None:
-    spec, _ = read_spec(str(specs.recorded(tmp_path)), [f"policy={{kind: {kind}}}"])
+    spec, _ = read_spec(
+        str(specs.recorded(tmp_path)), [f"policy={{kind: {kind}}}", "deployment_flops=1e15"]
+    )
     assert parts.policy_of(spec).name == kind
     assert kind.split("_")[0] in parts.in_words(spec)
+
+
+def test_recommend_needs_to_know_what_would_be_deployed(tmp_path: Path) -> None:
+    spec, _ = read_spec(str(specs.recorded(tmp_path)), ["policy={kind: recommend}"])
+    with pytest.raises(Refused, match="add deployment_flops"):
+        parts.policy_of(spec)
+
+
+WITH_TORCH = ("multi_task_gp", "deep_ensemble")
+
+
+@pytest.mark.parametrize(
+    "surrogate",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in WITH_TORCH else name
+        for name in SURROGATES
+    ],
+)
+def test_each_surrogate_of_a_spec_ranks(surrogate: str, tmp_path: Path) -> None:
+    spec, _ = read_spec(
+        str(specs.recorded(tmp_path)),
+        [f"policy={{kind: successive_halving, surrogate: {surrogate}}}"],
+    )
+    policy = parts.policy_of(spec)
+    assert isinstance(policy, SuccessiveHalving)
+    assert policy.ranking.name.startswith(surrogate)
+    assert surrogate in parts.in_words(spec)
 
 
 def test_annealing_is_put_around_the_policy(tmp_path: Path) -> None:

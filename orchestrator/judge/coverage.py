@@ -1,0 +1,65 @@
+"""Whether a surrogate's intervals hold what they promise, by how far they reach ahead.
+
+From the prefixes that a sweep ended with: each trial's recorded loss at 2, 4 and 8 times its
+compute, against the surrogate's intervals there, rescaled by its backtest as the policies use
+them. Touches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from orchestrator.policies.searching import observed_of
+from orchestrator.policies.trust import believed
+from orchestrator.recorded import RecordedCurve
+from orchestrator.state import SweepState
+from orchestrator.surrogates.base import Surrogate
+from orchestrator.values import Candidate
+
+RATIOS = (2.0, 4.0, 8.0)
+LEVELS = (0.5, 0.8, 0.95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Covered:
+    """Of `targets` losses at `ratio` times a prefix's compute, how many lay within the central
+    intervals of each of LEVELS."""
+
+    ratio: float
+    targets: int
+    inside: tuple[int, ...]
+
+
+def covered(
+    surrogate: Surrogate, state: SweepState, curves: Mapping[str, RecordedCurve]
+) -> tuple[Covered, ...]:
+    """One record a ratio; empty where the surrogate has no forecast."""
+    observed = observed_of(state)
+    if not observed:
+        return ()
+    belief = believed(surrogate, observed, seed=state.terms.seed, gate=True)
+    if belief.forecaster is None:
+        return ()
+    widths = [NormalDist().inv_cdf(0.5 + level / 2) for level in LEVELS]
+    found: list[Covered] = []
+    for ratio in RATIOS:
+        asked: list[tuple[Candidate, int, float]] = []
+        for candidate, curve in observed:
+            tokens, recorded = round(ratio * curve.last_tokens), curves[candidate.id]
+            if tokens <= recorded.tokens[-1] and belief.forecaster.forecasts(candidate):
+                at = np.interp(math.log(tokens), np.log(recorded.tokens), np.log(recorded.loss))
+                asked.append((candidate, tokens, float(at)))
+        if not asked:
+            continue
+        forecast = belief.forecaster.predict(
+            [each[0] for each in asked], np.array([each[1] for each in asked], np.int64)
+        )
+        z = np.abs(forecast.mean - np.array([each[2] for each in asked])) / forecast.sd
+        inside = tuple(int((z <= width).sum()) for width in widths)
+        found.append(Covered(ratio=ratio, targets=len(asked), inside=inside))
+    return tuple(found)

@@ -20,6 +20,16 @@ from torch.nn import functional
 
 from trainers.model import Positions
 
+# Norms of transformers that end in a product with their gain, and torch's own.
+_GAINED = {
+    "RMSNorm",
+    "LlamaRMSNorm",
+    "MistralRMSNorm",
+    "Olmo2RMSNorm",
+    "Qwen2RMSNorm",
+    "Qwen3RMSNorm",
+}
+
 
 class StackError(ValueError):
     """Networks that cannot be trained as one."""
@@ -94,6 +104,8 @@ def _leaf(module: nn.Module, name: str, weights: dict[str, nn.Parameter]) -> nn.
         return _Embedding(weights["weight"])
     if kind is Positions:
         return _Positions(weights["weight"])
+    if kind.__name__ in _GAINED and list(weights) == ["weight"]:
+        return _Gained(module, weights["weight"])
     raise StackError(
         f"{name or 'the network'} is a {kind.__name__} with parameters, which is not known how "
         "to stack: train its trials singly"
@@ -135,6 +147,22 @@ class _Norm(nn.Module):
         return y.view(x.shape)
 
 
+class _Gained(nn.Module):
+    """A norm that ends in a product with its gain [d]: itself without one, then each member's."""
+
+    def __init__(self, norm: nn.Module, weight: nn.Parameter) -> None:
+        super().__init__()
+        del norm.weight
+        norm.register_buffer("weight", torch.ones_like(weight[0]), persistent=False)
+        self.weight = weight
+        self._norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        members, width = self.weight.shape
+        y: Tensor = self._norm(x)
+        return (y.reshape(members, -1, width) * self.weight[:, None]).view(x.shape).to(y.dtype)
+
+
 class _Embedding(nn.Module):
     """Tokens [K B, T] to [K B, T, d], each member from its own table [V, d]."""
 
@@ -149,6 +177,11 @@ class _Embedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         members = len(self.weight)
+        if len(tokens) % members:
+            raise StackError(
+                f"an embedding was asked for {len(tokens)} rows by {members} members: what is "
+                "looked up there is not the batch; train these trials singly"
+            )
         rows = tokens.reshape(members, -1) + self._starts[:members]
         return functional.embedding(rows.view(tokens.shape), self.weight.flatten(0, 1))
 

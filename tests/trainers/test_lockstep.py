@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from trainers.config import TrainConfig
+from trainers.config import ModelConfig, TrainConfig
 from trainers.course import SegmentError
 from trainers.lockstep import Member, train_lockstep
 from trainers.loop import Report, train
+from trainers.network import build_network
+from trainers.stacked import Stack, StackError
 
 Make = Callable[..., TrainConfig]
 STEP = 64
@@ -55,7 +57,14 @@ def alike(one: list[Report], other: list[Report], *, resumed: bool = False) -> N
 
 
 @pytest.mark.parametrize(
-    "model", [{}, {"tied": False, "vocab": 300}, {"positions": "rotary"}], ids=str
+    "model",
+    [
+        {},
+        {"tied": False, "vocab": 300},
+        {"positions": "rotary"},
+        {"parametrization": "completep", "base_width": 8, "base_layers": 1},
+    ],
+    ids=str,
 )
 def test_members_train_as_if_alone(make_config: Make, tmp_path: Path, model: Any) -> None:
     shape = {"layers": 2, "width": 16, "heads": 2, "context": 16} | model
@@ -169,3 +178,47 @@ def test_seconds_are_shared(make_config: Make, tmp_path: Path) -> None:
     together = told(train_lockstep(members(make_config, tmp_path), until=4 * STEP))
     assert sum(r[-1].elapsed_s for r in together.values()) <= time.monotonic() - began
     assert torch.tensor([r[-1].elapsed_s for r in together.values()]).std() == 0
+
+
+@pytest.mark.parametrize(
+    "family", ["gpt", "gpt_neox", "llama", "mistral", "olmo2", "qwen2", "qwen3"]
+)
+def test_stacks_of_every_family_give_each_member_its_loss_and_gradients(family: str) -> None:
+    config = ModelConfig.model_validate(
+        {"family": family, "layers": 2, "width": 32, "heads": 4, "context": 16}
+    )
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    singles = [build_network(config, generator) for generator in generators]
+    with torch.no_grad():  # gains are ones at first, which hides a wrong one
+        for network in singles:
+            for parameter in network.parameters():
+                if parameter.ndim == 1:
+                    parameter.uniform_(0.5, 1.5, generator=generators[0])
+    windows = torch.randint(0, 256, (6, 17), generator=generators[0])
+    gradients: list[dict[str, torch.Tensor]] = []
+    losses: list[torch.Tensor] = []
+    for part, network in zip(windows.split(2), singles, strict=True):
+        losses.append(network(part))
+        losses[-1].backward()
+        named = network.named_parameters()
+        gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+        network.zero_grad()
+    stack = Stack(singles)
+    together = stack(windows)
+    torch.testing.assert_close(together, torch.stack(losses), atol=1e-5, rtol=1e-5)
+    together.sum().backward()
+    weights = stack.named_weights()
+    assert weights.keys() == gradients[0].keys()
+    for name, weight in weights.items():
+        assert weight.grad is not None
+        expected = torch.stack([own[name] for own in gradients])
+        torch.testing.assert_close(weight.grad, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_a_family_that_cannot_be_stacked_is_refused() -> None:
+    config = ModelConfig.model_validate(
+        {"family": "gpt2", "layers": 1, "width": 32, "heads": 4, "context": 16}
+    )
+    networks = [build_network(config, torch.Generator().manual_seed(i)) for i in range(2)]
+    with pytest.raises(StackError, match=r"c_attn is a Conv1D .* train its trials singly"):
+        Stack(networks)

@@ -285,18 +285,6 @@ def test_repeated_data_are_warned_of(
     assert "repeats the data" in caplog.text
 
 
-@pytest.mark.gpu
-def test_cuda_resume_and_precision(make_config: Make, tmp_path: Path) -> None:
-    bf16 = run(make_config(device="cuda"), tmp_path / "bf16")
-    fp32 = run(make_config(device="cuda", precision="fp32"), tmp_path / "fp32")
-    on_cpu = run(make_config(), tmp_path / "cpu")
-    assert bf16[-1].loss == pytest.approx(fp32[-1].loss, abs=0.05)
-    assert fp32[-1].loss == pytest.approx(on_cpu[-1].loss, abs=0.02)
-    first = run(make_config(device="cuda"), tmp_path / "a", until=17 * STEP)
-    second = run(make_config(device="cuda"), tmp_path / "b", resume=first[-1].checkpoint)
-    assert second[-1].loss == pytest.approx(bf16[-1].loss, abs=0.01)
-
-
 def test_the_clock_stands_still_between_reports(make_config: Make, tmp_path: Path) -> None:
     """Several runs may take turns in one process: what the others took is not this one's."""
     began = time.monotonic()

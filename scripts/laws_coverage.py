@@ -47,6 +47,7 @@ Array = NDArray[np.float64]
 LEVEL = 0.9
 REACHES = (1.0, 3.0, 10.0)
 _STARTS = 32
+_QUICK = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Coverage of laws' intervals on known truths.")
     parser.add_argument("--form", action="append", default=[], help="only this truth; repeatable")
     parser.add_argument("--repeats", type=int, default=60, help="sweeps a truth")
-    parser.add_argument("--quick", action="store_true", help="8 sweeps a truth")
+    parser.add_argument("--quick", action="store_true", help=f"{_QUICK} sweeps a truth")
     parser.add_argument("--part", choices=("own", "other"), help="only this part")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     asked = parser.parse_args(argv)
@@ -217,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     records = measured(
         asked.form,
-        8 if asked.quick else asked.repeats,
+        _QUICK if asked.quick else asked.repeats,
         own=asked.part != "other",
         other=asked.part != "own",
     )

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.laws.errors import FitError
 from orchestrator.laws.levenberg import Place, Problem, reduced, resting, stand
 from orchestrator.laws.runs import Array, Labels
 
@@ -49,7 +50,7 @@ class Normal:
 def normal_about(problem: Problem, values: Array, offsets: Array, trial: Labels) -> Normal:
     """The distribution about `values` (P,), an optimum with these offsets (T,; T = 0 without).
 
-    trial (R,): rows with one label are one cluster.
+    trial (R,): rows with one label are one cluster. Raises FitError where slopes overflow.
     """
     at = stand(problem, values[None, :], offsets[None, :])
     residual, gradient = at.residual[0], at.gradient[0]
@@ -72,7 +73,13 @@ def normal_about(problem: Problem, values: Array, offsets: Array, trial: Labels)
     if not clustered:
         member = np.ones((len(trial), 1))
     shares = _shares(problem, at, weight * inside, member)
-    axes = _root(shares.sum(axis=0) + np.diag(precision))
+    matrix = shares.sum(axis=0) + np.diag(precision)
+    if not np.isfinite(matrix).all():
+        raise FitError(
+            f"no uncertainty of {problem.form.name}: its slopes at the rows are too steep to be"
+            " squared; give its parameters bounds nearer to what they can be"
+        )
+    axes = _root(matrix)
     root, temper, clusters = math.sqrt(variance) * axes, 1.0, count
     if clustered:
         pulls = axes.T @ ((gradient * (weight * psi)) @ member)

@@ -22,7 +22,7 @@ from scipy.special import ndtri, stdtrit
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.laplace import Normal, normal_about
-from orchestrator.laws.law import LawFit
+from orchestrator.laws.law import LawFit, LocalOptimum
 from orchestrator.laws.levenberg import minimise
 from orchestrator.laws.posing import posed_again
 from orchestrator.laws.runs import Array, Runs
@@ -194,10 +194,10 @@ def modes_of(law: LawFit, runs: Runs) -> tuple[Mode, ...]:
     posed = posed_again(law, runs)
     problem = posed.problem(law.scale)
     centre = np.array(law.centre)
-    told = np.array([optimum.values for optimum in law.optima[: 4 * _MOST_OPTIMA]])
     starts = np.array([law.working])
-    if len(told) > 1:
-        starts = np.concatenate([starts, law.form.absorb(told[1:], centre)])
+    told = np.array([optimum.values for optimum in _near(law)])
+    if len(told):
+        starts = np.concatenate([starts, law.form.absorb(told, centre)])
     starts = starts[np.isfinite(starts).all(axis=1)]
     # Published values are rounded by huge scales: a few steps lead back, and find the offsets.
     solution = minimise(problem, starts, tolerance=1e-9, most_iterations=_POLISH)
@@ -223,6 +223,14 @@ def modes_of(law: LawFit, runs: Runs) -> tuple[Mode, ...]:
         )
         for k in kept
     )
+
+
+def _near(law: LawFit) -> Sequence[LocalOptimum]:
+    """The optima beside the best that may have weight, judged by the trials alone: by the rows,
+    which are more, they have less."""
+    power = 0.5 * max(law.trials - len(law.working), 1)
+    most = (law.objective_value + 1e-300) * _LEAST_WEIGHT ** (-1.0 / power)
+    return [other for other in law.optima[1 : 4 * _MOST_OPTIMA] if other.objective <= most]
 
 
 def mixture(laws: Sequence[LawFit], runs: Runs, weights: Sequence[float] | None = None) -> Mixture:

@@ -84,7 +84,7 @@ def choices_about(
     target = conclusions.target
     if target is None or target.params is None or target.tokens is None:
         raise Refused("--choices: the law names no size and tokens to be asked for")
-    evidence, pool = _evidence(source, conclusions, storage)
+    evidence, pool = evidence_about(source, conclusions, storage)
     trials = evidence.near_best()
     curves = [trial.stable for trial in trials]
     burn_in = conclusions.question.burn_in
@@ -101,9 +101,10 @@ def choices_about(
     return _beside(found, result, conclusions)
 
 
-def _evidence(
+def evidence_about(
     source: str, conclusions: Conclusions, storage: str | None
 ) -> tuple[Evidence, Pool | None]:
+    """What the conclusions about a sweep or a table rest on, and the sweep's pool."""
     from orchestrator.assembly.replaying import curves_path
 
     burn_in = conclusions.question.burn_in
@@ -123,9 +124,13 @@ def _conventions(trials: tuple[TrialEvidence, ...], pool: Pool | None) -> tuple[
     """Every way of counting what was trained, where its configuration is known."""
     if pool is None or not pool.configs:
         return ()
+    from trainers.config import TrainConfig
     from trainers.flops import model_cost
 
-    costs = [model_cost(pool.configs[pool.position(trial.id)].model) for trial in trials]
+    configs = [pool.train_config(trial.id) for trial in trials]
+    costs = [model_cost(config.model) for config in configs if isinstance(config, TrainConfig)]
+    if len(costs) < len(configs):
+        return ()
     sizes = {
         "body": [float(cost.body_params) for cost in costs],
         "all": [float(cost.stored_params) for cost in costs],

@@ -92,7 +92,7 @@ def _positive(place: str, cells: Mapping[str, str | list[str] | None], column: s
         value = math.nan
     if not math.isfinite(value) or value <= 0:
         raise RecordedError(
-            f"{place}: {column} is {repr(shown) if shown else 'empty'}; write a number above zero, or remove the"
-            " row of a run that diverged"
+            f"{place}: {column} is {repr(shown) if shown else 'empty'}; write a number above"
+            " zero, or remove the row of a run that diverged"
         )
     return value

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from orchestrator.assembly.refusal import Refused
+from orchestrator.laws.curves import CurveLaw
 from orchestrator.laws.inverse import Law, fitted_of
 from orchestrator.laws.law import LawFit
 from orchestrator.laws.uncertainty import LawPosterior
@@ -44,12 +45,14 @@ class KnownLaw:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LawFile:
     """The laws of a file, the one that it quotes first. largest_flops: of the largest run, cost:
-    FLOPs per token at any size; None where the file does not say."""
+    FLOPs per token at any size; None where the file does not say. curves: the law of curves that
+    `fit` puts beside the others, None where it has none."""
 
     path: Path
     laws: tuple[KnownLaw, ...]
     largest_flops: float | None
     cost: FlopsPerToken | None
+    curves: CurveLaw | None = None
 
 
 def read_laws(word: str, storage: str | None = None) -> LawFile:
@@ -129,7 +132,14 @@ def _laws(path: Path, record: Mapping[str, object]) -> LawFile:
         cost=FlopsPerToken.of((float(pair[0]), float(pair[1])) for pair in pairs)
         if pairs
         else None,
+        curves=_curves(record),
     )
+
+
+def _curves(record: Mapping[str, object]) -> CurveLaw | None:
+    beside = cast("Mapping[str, object]", record.get("curves") or {})
+    law = cast("Mapping[str, object] | None", beside.get("law"))
+    return CurveLaw.from_json(law) if law is not None else None
 
 
 def _known(entry: Mapping[str, object]) -> KnownLaw | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from orchestrator.assembly.curvelaws import in_words, loss_of
 from orchestrator.assembly.lawfiles import KnownLaw, LawFile
 from orchestrator.assembly.refusal import Refused
 from orchestrator.laws.errors import FitError
@@ -194,6 +195,10 @@ class _Asker:
             Bounded(value=given[name]) if name in given else None for name in USUAL
         )
         plan = None
+        curves = self.file.curves
+        if curves is not None and known.inputs == ("N", "D") and "annealed" not in known.phases:
+            plain = loss_of(curves, inputs["N"], inputs["D"], self.level)
+            notes = (*notes, in_words(plain, inputs["N"], inputs["D"]))
         if flops is not None:
             plan, more = self._optimum(laws, known, flops.value)
             notes = (*notes, *more)

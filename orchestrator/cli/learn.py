@@ -71,12 +71,16 @@ def fit(
 
         with speech.busy("fitting the law in every other way"):
             made = choices_about(source, conclusions, storage=storage)
+    from orchestrator.assembly.curvelaws import curves_said
+
+    said = curves_said(source, conclusions, storage=storage)
     if json:
-        record = conclusions.to_json()
+        record = {**conclusions.to_json(), "curves": said.to_json()}
         del record["schema"]
         speech.data("fit", record if made is None else {**record, "choices": made.to_json()})
         return speech.DONE
     show_laws(conclusions)
+    speech.say(f"  {said.words}")
     if made is not None:
         show_choices(made)
     return speech.DONE

@@ -13,19 +13,21 @@ seed. Four things make the fit hold at sizes that it has not seen:
   around each; Rue, Martino and Chopin 2009, JRSS B 71:319).
 - Beyond the rows the law may drift: its log loss has a random slope in log N and in log D there.
 
-Priors are normal in logarithms: weak on E and on the two terms, moderate on the exponents.
+Priors and options are in `curve_options`;
 `curve_solving` does the arithmetic; times are about 0.1 CPU s for 30 curves of 50 points.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from orchestrator.laws.curve_options import USUAL, CurveOptions, CurvePriors
 from orchestrator.laws.curve_solving import (
     ALPHA,
     FREE,
@@ -37,68 +39,13 @@ from orchestrator.laws.curve_solving import (
     solve,
 )
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.runs import Array, CurveRows, Runs, count_levels, runs_from_curves
+from orchestrator.laws.runs import Array, CurveRows, Labels, Runs, count_levels, runs_from_curves
 
 EXPRESSION = "E + A/N**alpha + B*N**gamma/D**beta"
 LEAST_SIZES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePriors:
-    """Normal priors in logarithms; gamma's is normal about 0.
-
-    floor: E, as a share of the smallest loss seen. term: A/N^alpha and B N^gamma/D^beta at the
-    middle of the rows, as shares of it. sds are those of the logarithms.
-    """
-
-    floor: float = 0.6
-    floor_sd: float = 0.7
-    term: float = 0.2
-    term_sd: float = 2.0
-    alpha: float = 0.35
-    alpha_sd: float = 0.5
-    beta: float = 0.35
-    beta_sd: float = 0.5
-    gamma_sd: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be finite and above zero")
-
-    def widened(self, factor: float) -> CurvePriors:
-        """The same centres with every sd times `factor`."""
-        return replace(
-            self,
-            floor_sd=self.floor_sd * factor,
-            term_sd=self.term_sd * factor,
-            alpha_sd=self.alpha_sd * factor,
-            beta_sd=self.beta_sd * factor,
-            gamma_sd=self.gamma_sd * factor,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurveOptions:
-    """How curves are fitted. One setting for all data, chosen on laws asked for sizes larger than
-    those they were fitted to, inside pools of public curves and on synthetic sweeps.
-
-    burn_in: share of a curve's own tokens that is dropped. offset_sd: of a trial's log loss, with
-    Huber's knees at knee_low and knee_high of it below and above the law. drift: sd of the slope
-    of log loss in log N, and in log D, beyond the rows. nodes: of the grid over alpha.
-    """
-
-    burn_in: float = 0.3
-    offset_sd: float = 0.007
-    knee_low: float = 1.0
-    knee_high: float = 0.5
-    drift: float = 0.01
-    nodes: int = 9
-    priors: CurvePriors = field(default_factory=CurvePriors)
-
-
-USUAL = CurveOptions()
+_SCHEMA = 1
+_ARRAYS = ("working", "weight", "covariance", "offsets")
+_PLAIN = ("centre", "trials", "scale", "scatter", "rows", "ranges", "drift", "doubts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -180,6 +127,42 @@ class CurveLaw:
             raise ValueError(f"trial {trial} is none of the {len(self.trials)} that were fitted")
         return float(self.offsets[self.trials.index(trial)])
 
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON values. `parameters` is there for readers."""
+        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {
+            "schema": _SCHEMA,
+            "expression": EXPRESSION,
+            "parameters": self.parameters,
+            **arrays,
+            **plain,
+        }
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> CurveLaw:
+        """The inverse of `to_json`. Raises ValueError for a record of another schema."""
+        if record.get("schema") != _SCHEMA:
+            raise ValueError(
+                f"this law of curves has schema {record.get('schema')!r}; this release reads"
+                f" {_SCHEMA}"
+            )
+        sizes, tokens = record["ranges"]
+        return CurveLaw(
+            working=np.array(record["working"], dtype=np.float64),
+            weight=np.array(record["weight"], dtype=np.float64),
+            covariance=np.array(record["covariance"], dtype=np.float64),
+            offsets=np.array(record["offsets"], dtype=np.float64),
+            centre=(float(record["centre"][0]), float(record["centre"][1])),
+            trials=tuple(map(int, record["trials"])),
+            ranges=((float(sizes[0]), float(sizes[1])), (float(tokens[0]), float(tokens[1]))),
+            rows=int(record["rows"]),
+            scale=float(record["scale"]),
+            scatter=float(record["scatter"]),
+            drift=float(record["drift"]),
+            doubts=tuple(map(str, record["doubts"])),
+        )
+
     def _logs(self, N: ArrayLike, D: ArrayLike) -> tuple[Array, Array, tuple[int, ...]]:
         sizes, tokens = np.broadcast_arrays(
             np.asarray(N, dtype=np.float64), np.asarray(D, dtype=np.float64)
@@ -229,8 +212,9 @@ def fit_rows(
             f" {LEAST_SIZES} are needed; train another size"
         )
     runs = runs.take(np.lexsort([runs.D, runs.trial]))
+    labels: Labels
     labels, first = np.unique(runs.trial, return_index=True)
-    names = tuple(int(label) for label in labels)
+    names = tuple(map(int, labels.tolist()))
     centre = (float(np.log(runs.N).mean()), float(np.average(np.log(runs.D), weights=runs.weight)))
     rows = Rows(
         n=np.log(runs.N) - centre[0],
@@ -313,14 +297,14 @@ def _spread(nodes: Nodes, weight: Array) -> float:
     """Robust sd of a row at the best node: 1.4826 times the weighted median size."""
     size = np.abs(nodes.residual[int(np.argmin(nodes.objective))])
     order = np.argsort(size)
-    share = np.cumsum(weight[order])
-    middle = size[order][int(np.searchsorted(share, 0.5 * share[-1]))]
+    share = np.asarray(weight[order].cumsum(), dtype=np.float64)
+    middle = size[order][int(share.searchsorted(0.5 * float(share[-1])))]
     return max(1.4826 * float(middle), _LEAST_SCALE)
 
 
 def _weights(nodes: Nodes, mean: Array, sd: Array) -> Array:
     """Posterior weight of each node: its objective, the volume about it, and alpha's prior."""
-    _, volume = np.linalg.slogdet(nodes.precision)
+    volume: Array = np.asarray(np.linalg.slogdet(nodes.precision)[1], dtype=np.float64)
     alpha = (nodes.values[:, ALPHA] - mean[ALPHA]) / sd[ALPHA]
     logs = -nodes.objective - 0.5 * volume - 0.5 * alpha**2
     logs = np.where(np.isfinite(logs), logs, -np.inf)

@@ -19,7 +19,9 @@ from tests.orchestrator.assembly import specs
 def concluded(folder: Path, forms: str = "chinchilla") -> tuple[str, Conclusions]:
     specs.recorded(folder)
     path = str(folder / "curves.csv")
-    return path, conclude_table(path, question_about(forms, burn_in=0.1, draws=30, level=0.9))
+    return path, conclude_table(
+        path, question_about(forms.split(","), burn_in=0.1, draws=30, level=0.9)
+    )
 
 
 def test_the_ways_of_a_table(tmp_path: Path) -> None:

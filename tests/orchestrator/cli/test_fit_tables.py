@@ -42,11 +42,18 @@ def test_finished_runs_and_a_law_in_one_line(table: Path, capsys: Streams) -> No
     asked = ["fit", "runs.csv", "--form", LINE, "--draws", "20", "--json"]
     assert run(asked) == 0
     printed = capsys.readouterr().out
-    (law,) = json.loads(printed)["laws"]
+    record = json.loads(printed)
+    (law,) = record["laws"]
+    beside = record["curves"]
+    truth = float(true_loss(beside["params"], beside["tokens"]))
+    assert beside["loss"]["value"] == pytest.approx(truth, rel=0.02)
+    assert beside["loss"]["low"] < beside["loss"]["value"] < beside["loss"]["high"]
     assert law["form"] == LINE
     Path("law.json").write_text(printed, encoding="utf-8")
     assert run(["predict", "law.json", "params=3G", "tokens=200G", "--json"]) == 0
-    loss = json.loads(capsys.readouterr().out)["loss"]
+    answer = json.loads(capsys.readouterr().out)
+    loss = answer["loss"]
+    assert any("law of curves" in note for note in answer["notes"])
     assert loss["value"] == pytest.approx(float(true_loss(3e9, 2e11)), rel=0.03)
 
 

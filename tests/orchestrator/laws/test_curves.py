@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from orchestrator.laws.curves import USUAL, CurveOptions, CurvePriors, fit_curves, prior_law
+from orchestrator.laws.curves import (
+    USUAL,
+    CurveLaw,
+    CurveOptions,
+    CurvePriors,
+    fit_curves,
+    prior_law,
+)
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import CurveRows
 from tests.orchestrator.laws.sweeps import curves_of_truth, true_loss
@@ -87,6 +95,18 @@ def test_samples_are_joint_and_match_mean_and_sd(curves):
     assert drawn.std(axis=0) == pytest.approx(law.sd(N, D), rel=0.2)
     assert np.corrcoef(drawn.T)[0, 1] > 0.99
     assert (law.samples(N, D, draws=3, seed=1) == law.samples(N, D, draws=3, seed=1)).all()
+
+
+def test_json_and_back(curves):
+    law = fit_curves(curves)
+    again = CurveLaw.from_json(json.loads(json.dumps(law.to_json())))
+    assert (again.predict(N_ASKED, D_ASKED), again.sd(N_ASKED, D_ASKED)) == (
+        law.predict(N_ASKED, D_ASKED),
+        law.sd(N_ASKED, D_ASKED),
+    )
+    assert (again.trials, again.doubts, again.ranges) == (law.trials, law.doubts, law.ranges)
+    with pytest.raises(ValueError, match="schema 7"):
+        CurveLaw.from_json({"schema": 7})
 
 
 def test_warm_start_says_the_same(curves):

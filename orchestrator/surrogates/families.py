@@ -42,7 +42,8 @@ class Family:
 
     def log_loss(self, coefficients: FloatArray, x: FloatArray) -> FloatArray:
         """Log loss at x (points,) for coefficients (count,)."""
-        return np.asarray(self.shape(np, list(coefficients), x), dtype=np.float64)
+        with np.errstate(over="ignore"):  # what overflows is a term that has gone to zero
+            return np.asarray(self.shape(np, list(coefficients), x), dtype=np.float64)
 
     def slopes(self, coefficients: FloatArray, x: FloatArray) -> FloatArray:
         """Derivatives of log loss by the coefficients, (points, count), by central differences."""
@@ -59,13 +60,13 @@ class Family:
 def _power_law(library: Any, coefficients: Sequence[Any], x: Any) -> Any:
     """a + b C^-g."""
     a, b, g = coefficients
-    return library.log(library.exp(a) + library.exp(b - library.exp(g) * x))
+    return library.logaddexp(a + 0.0 * x, b - library.exp(g) * x)
 
 
 def _exponential(library: Any, coefficients: Sequence[Any], x: Any) -> Any:
     """a + b exp(-g C^d)."""
     a, b, g, d = coefficients
-    return library.log(library.exp(a) + library.exp(b - library.exp(g + library.exp(d) * x)))
+    return library.logaddexp(a + 0.0 * x, b - library.exp(g + library.exp(d) * x))
 
 
 def _mmf(library: Any, coefficients: Sequence[Any], x: Any) -> Any:

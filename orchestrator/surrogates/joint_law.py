@@ -51,6 +51,7 @@ ROW_KNEE = 2.5  # in sd of a row given all others
 CONFIGURATION_SCALE = 2.5  # e-folds of size or of a setting
 SHAPE_SCALE = 1.5  # e-folds of tokens
 TRANSIENT_SCALE = 1.5  # e-folds of tokens
+EARLIEST = 4.0  # of those scales before the centre, from where on the transient grows no more
 YOUNG = 0.05  # log loss above its curve's lowest from where on a row is doubted, and by how much
 
 # Working parameters: log E, log A/N0^a, log B/D0^b, log a, log b, c, transient. Means of the first
@@ -74,9 +75,15 @@ class JointLaw:
     name: str = "joint_law"
 
     def fit(self, observed: Observed, *, seed: int) -> Forecaster:
-        """Raises NoForecast where no curve has a point."""
+        """Raises NoForecast where no curve has a point, or arithmetic fails on these losses."""
         task = _Task.of(rows_of(observed, most=MOST_ROWS))
-        return _Fitted(task=task, posterior=_posterior(task), seed=seed)
+        try:
+            return _Fitted(task=task, posterior=_posterior(task), seed=seed)
+        except np.linalg.LinAlgError as error:
+            raise NoForecast(
+                f"joint_law cannot be fitted to these {len(task.rows)} rows ({error}); are losses"
+                " in nats per token, and tokens and sizes the true ones?"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +169,8 @@ def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
     """Log loss (places,) and its derivatives (places, 7) by the working parameters."""
     a, b = np.exp(values[3]), np.exp(values[4])
     irreducible = np.exp(values[0])
-    transient = TRANSIENT_SCALE**2 * np.expm1(-where.log_tokens / TRANSIENT_SCALE)
+    early = np.minimum(-where.log_tokens / TRANSIENT_SCALE, EARLIEST)
+    transient = TRANSIENT_SCALE**2 * np.expm1(early)
     of_size = np.exp(values[1] - a * where.size)
     of_tokens = np.exp(
         values[2] - b * where.log_tokens + values[5] * where.size + values[6] * transient

@@ -194,7 +194,8 @@ def fit_curves(
     """The law of these curves; a finished run is a curve of one point.
 
     warm: an earlier law of some of the same trials (their places in `curves`), to start from: it
-    saves time and moves the answer by less than the solver's tolerance. Raises FitError where
+    saves a third of the time, and, as the rows' scale is then settled in one round, moves the
+    answer a little (0.005 nats at 3.5 times the largest size, on public curves). Raises FitError where
     the curves have fewer than three sizes, or no start reaches a finite objective.
     """
     runs = runs_from_curves(curves, burn_in=options.burn_in)
@@ -227,7 +228,7 @@ def fit_rows(
     values, offsets, scale = _start(options, mean, centre, names, warm)
     shrinkage = Shrinkage(sd=options.offset_sd, low=options.knee_low, high=options.knee_high)
     task = Task(rows=rows, shrinkage=shrinkage, mean=mean, sd=sd, scale=scale)
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if warm is None else 1):
         nodes = solve(task, values, offsets, most=_ROUND_STEPS)
         values, offsets = nodes.values, nodes.offsets
         task = replace(task, scale=_spread(nodes, runs.weight))

@@ -195,8 +195,9 @@ def fit_curves(
 
     warm: an earlier law of some of the same trials (their places in `curves`), to start from: it
     saves a third of the time, and, as the rows' scale is then settled in one round, moves the
-    answer a little (0.005 nats at 3.5 times the largest size, on public curves). Raises FitError where
-    the curves have fewer than three sizes, or no start reaches a finite objective.
+    answer a little (0.005 nats at 3.5 times the largest size, on public curves).
+    Raises FitError where the curves have fewer than three sizes, or no start reaches a finite
+    objective.
     """
     runs = runs_from_curves(curves, burn_in=options.burn_in)
     return fit_rows(runs, options=options, warm=warm)

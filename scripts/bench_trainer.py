@@ -79,6 +79,9 @@ class Pair:
     tokens: int
 
 
+Pairing = Callable[["Case", Device], Pair]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A shape, what of it is compared, and the bar: on `ratio`, or on `mfu` on a GPU."""
@@ -87,7 +90,7 @@ class Case:
     model: ModelConfig
     sequences: int
     steps: int
-    pair: Callable[[Case, Device], Pair]
+    pair: Pairing
     precision: str = "auto"
     compile: str = "never"
     members: int = 1

@@ -1,9 +1,11 @@
-"""Joint normal vectors: factors and draws. Touches nothing; every generator is local."""
+"""Joint normal vectors: factors, inverses and draws. Touches nothing; every generator is local."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg import LinAlgError, cholesky, get_lapack_funcs
 
 from orchestrator.values import FloatArray
 
@@ -26,6 +28,13 @@ def factor(covariance: FloatArray) -> FloatArray:
     mended = covariance.copy()
     mended[diagonal, diagonal] += 1e-4 * largest
     return np.asarray(cholesky(mended, lower=True))
+
+
+def inverse_of(root: FloatArray) -> FloatArray:
+    """Inverse of the matrix that has this lower factor."""
+    potri = cast("Any", get_lapack_funcs("potri", (root,)))
+    lower, _ = potri(root, lower=1)
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
 def draw(mean: FloatArray, covariance: FloatArray, draws: int, seed: int) -> FloatArray:

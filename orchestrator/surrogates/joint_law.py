@@ -30,15 +30,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs, solve_triangular
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
-from orchestrator.surrogates.base import Forecaster, Observed
+from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
 from orchestrator.surrogates.configuration import Encoding, size_of
-from orchestrator.surrogates.gaussian import draw, factor
+from orchestrator.surrogates.gaussian import draw, factor, inverse_of
 from orchestrator.surrogates.prefixes import Rows, rows_of
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
@@ -310,7 +309,7 @@ def _robust(linear: _Linear, terms: _Terms, task: _Task) -> _Terms:
     """Raises the variance of offsets beyond their knee by as much as Huber's penalty lowers
     weight, and that of rows that all others speak against."""
     covariance = linear.of_law + _covariance(linear.kernels, terms, task)
-    inverse = _inverse(factor(covariance))
+    inverse = inverse_of(factor(covariance))
     solved = inverse @ linear.target
     pulls = np.bincount(task.at.trial, weights=solved, minlength=len(terms.robust))
     offset = np.abs(pulls) * terms.robust * terms.sd[OFFSET] ** 2
@@ -335,7 +334,7 @@ def _sizes(linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
         covariance = fixed + np.tensordot(variance[:NOISE], parts, axes=1)
         covariance[diagonal, diagonal] += variance[NOISE] * noise
         root = factor(covariance)
-        inverse = _inverse(root)
+        inverse = inverse_of(root)
         solved = inverse @ linear.target
         pull = inverse - np.outer(solved, solved)
         slope = np.append(np.tensordot(parts, pull, axes=2), noise @ pull.diagonal()) * variance
@@ -353,13 +352,6 @@ def _sizes(linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
         options={"maxiter": EVIDENCE_STEPS, "maxfun": EVIDENCE_STEPS + 4},
     )
     return np.exp(np.asarray(found.x, dtype=np.float64))
-
-
-def _inverse(root: FloatArray) -> FloatArray:
-    """Inverse of the matrix that has this lower factor."""
-    potri = cast("Any", get_lapack_funcs("potri", (root,)))
-    lower, _ = potri(root, lower=1)
-    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

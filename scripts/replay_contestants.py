@@ -64,15 +64,14 @@ class Contestant:
 
 
 def contestants(policies: list[str], surrogates: list[str]) -> list[Contestant]:
-    """Those of the names asked for, all without names. Raises ValueError for an unknown one."""
+    """Those of the names asked for, all without names; guided by the surrogates asked for, the
+    usual ones without names, and by nobody for "none". Raises ValueError for an unknown policy."""
     known = {*PLAIN, *GUIDED}
     for name in policies:
         if name not in known:
             raise ValueError(f"{name!r} is no policy here; there are {', '.join(sorted(known))}")
     found = [Contestant(policy=name) for name in PLAIN if not policies or name in policies]
-    if surrogates and policies:
-        found = [each for each in found if each.policy not in GUIDED]
-    for name in GUIDED:
+    for name in GUIDED if surrogates != ["none"] else ():
         if policies and name not in policies:
             continue
         usual = ("joint_law",) if name in LEAVING else DEFAULT_SURROGATES
@@ -133,4 +132,5 @@ def _guided(
         case "frontier":
             return Frontier(surrogate=surrogate), named
         case _:
-            return Recommend(surrogate=surrogate, deployment_flops=10.0 * budget), named
+            then = Frontier(surrogate=surrogate)
+            return Recommend(surrogate=surrogate, deployment_flops=10.0 * budget, then=then), named

@@ -78,11 +78,12 @@ def _forecasting(plan: blocks.Frontier | blocks.Recommend, deployment: float | N
     from orchestrator.policies.choosing import Rule
 
     rule = Rule(tokens_per_param=plan.tokens_per_param, certainty=plan.certainty)
-    surrogate = surrogate_of(plan.surrogate)
-    if isinstance(plan, blocks.Frontier):
-        from orchestrator.policies.frontier import Frontier
+    from orchestrator.policies.frontier import Frontier
 
-        return Frontier(surrogate=surrogate, most=plan.most, rule=rule, gate=plan.gate)
+    surrogate = surrogate_of(plan.surrogate)
+    frontier = Frontier(surrogate=surrogate, most=plan.most, rule=rule, gate=plan.gate)
+    if isinstance(plan, blocks.Frontier):
+        return frontier
     from orchestrator.policies.recommend import Recommend
 
     if deployment is None:
@@ -92,6 +93,7 @@ def _forecasting(plan: blocks.Frontier | blocks.Recommend, deployment: float | N
     return Recommend(
         surrogate=surrogate,
         deployment_flops=deployment,
+        then=frontier,
         most=plan.most,
         rule=rule,
         gate=plan.gate,

@@ -36,9 +36,11 @@ def purchases(
     *,
     affordable: float,
     most: float,
+    least: float = 1.0,
 ) -> list[Purchase]:
     """What can be bought of a candidate: to each level of compute beyond what it has, and to the
-    furthest that `affordable` FLOPs, a total of `most` in one trial, and its end allow.
+    furthest that `affordable` FLOPs, a total of `most` in one trial, and its end allow. Nothing
+    for less than `least` FLOPs.
 
     Nothing for a trial that is out, or whose trunk has a segment running or waiting.
     """
@@ -55,6 +57,7 @@ def purchases(
     return [
         Purchase(candidate=candidate, tokens=tokens, flops=candidate.flops(tokens) - spent)
         for tokens in sorted(goals)
+        if candidate.flops(tokens) - spent >= least
     ]
 
 

@@ -21,7 +21,14 @@ import numpy as np
 
 from orchestrator.policies.acquisition import different_sizes
 from orchestrator.policies.choosing import Choice, Rule, chosen
-from orchestrator.policies.searching import Ahead, first_starts, lowering, observed_of, telling
+from orchestrator.policies.searching import (
+    DUST,
+    Ahead,
+    first_starts,
+    lowering,
+    observed_of,
+    telling,
+)
 from orchestrator.policies.trust import Belief, Remembered, believed, fingerprint
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
@@ -152,15 +159,23 @@ class Frontier:
         """What the finish could not use lowers the frontier where that is cheapest."""
         budget = state.terms.budget
         levels = np.geomspace(budget / 100, float(budget), LEVELS)
-        found = lowering(
-            state,
-            belief,
-            levels,
-            affordable=state.remaining,
-            most=self.most * budget,
-            by=self.surrogate.name,
+        found = (
+            None
+            if not belief.trusted
+            else lowering(
+                state,
+                belief,
+                levels,
+                affordable=state.remaining,
+                most=self.most * budget,
+                by=self.surrogate.name,
+            )
         )
-        return [] if found is None else [found]
+        if found is not None:
+            return [found]
+        if belief.trusted:
+            return []
+        return self._extended(state, self._choice(state, belief, float(state.remaining), None))
 
     def _choice(
         self, state: SweepState, belief: Belief, flops: float, incumbent: str | None
@@ -172,7 +187,7 @@ class Frontier:
             done = trial.trunk.tokens if trial is not None else 0
             within = min(flops, candidate.flops(done) + state.remaining)
             tokens = candidate.tokens_within(within)
-            if tokens > done:
+            if candidate.flops(tokens) - candidate.flops(done) >= DUST * state.terms.budget:
                 options.append((candidate, tokens))
         if not options:
             return None
@@ -189,10 +204,14 @@ class Frontier:
     def _alone(self, state: SweepState) -> list[Decision]:
         """A budget too small for starts: all of it on the first candidate that it can train."""
         blind = Belief(forecaster=None, trusted=False, why="the budget is too small for starts")
-        found = self._choice(state, blind, float(state.terms.budget), None)
+        return self._extended(state, self._choice(state, blind, float(state.terms.budget), None))
+
+    @staticmethod
+    def _extended(state: SweepState, found: Choice | None) -> list[Decision]:
         if found is None:
             return []
-        return [Extend(trial=found.candidate.id, tokens=found.tokens, reason=found.why)]
+        reason = f"{state.remaining:.3g} FLOPs left: {found.why}"
+        return [Extend(trial=found.candidate.id, tokens=found.tokens, reason=reason)]
 
 
 def _able(state: SweepState) -> list[Candidate]:
@@ -219,8 +238,8 @@ def _stops(state: SweepState, found: Choice) -> list[Decision]:
     return [
         Stop(
             trial=trial.id,
-            reason=f"left behind at loss {trial.curve.last_loss:.4f}: {found.candidate.id} takes "
-            f"the rest of the budget{foreseen}",
+            reason=f"left behind {_standing(trial)}: {found.candidate.id} takes the rest of the "
+            f"budget{foreseen}",
         )
         for trial in state.trials.values()
         if trial.id != found.candidate.id
@@ -228,6 +247,10 @@ def _stops(state: SweepState, found: Choice) -> list[Decision]:
         and trial.stop_reason is None
         and trial.trunk.tokens < trial.candidate.end
     ]
+
+
+def _standing(trial: Trial) -> str:
+    return f"at loss {trial.curve.last_loss:.4f}" if len(trial.curve) else "without a point"
 
 
 def _sizes(state: SweepState) -> str:

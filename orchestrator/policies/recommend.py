@@ -3,32 +3,35 @@ that is usually too dear to run (ten times the budget and more).
 
 After a few starts, buy what is expected to lower the regret of that choice most per FLOP: the
 knowledge gradient with correlated beliefs (Frazier, Powell and Dayanik 2009), each trial in steps
-of twice its compute. Where nothing tells any more, the candidate that would be recommended is
-trained on itself. No trial takes more than `most` of the budget. Touches nothing.
+of twice its compute. Where nothing is worth its price any more, another policy spends the rest, so
+that a frontier and a law are left too. No trial takes more than `most` of the budget. Touches
+nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from orchestrator.policies.base import Policy
 from orchestrator.policies.choosing import Choice, Rule, chosen
 from orchestrator.policies.searching import Ahead, first_starts, observed_of, telling
 from orchestrator.policies.trust import Belief, Remembered, believed, fingerprint
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
-from orchestrator.values import Candidate, Decision, Extend
+from orchestrator.values import Candidate, Decision
 
-WORTH_PURSUING = 0.01
-"""Less than this share of the budget is not worth a segment of its own."""
+WORTH = 5e-4
+"""An expected fall of the choice's log loss below this tells nothing: seeds differ by more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommend:
     """`deployment_flops`: what the recommended candidate would be trained with. `starts` trials
-    of share `start` of the budget each come first."""
+    of share `start` of the budget each come first; `then` decides once nothing tells more."""
 
     surrogate: Surrogate
     deployment_flops: float
+    then: Policy
     most: float = 0.75
     starts: int = 4
     start: float = 0.01
@@ -56,8 +59,8 @@ class Recommend:
                     count=self.starts,
                     tokens_per_param=self.rule.tokens_per_param,
                 )
-            ) or self._pursued(state, Belief(forecaster=None, trusted=False, why="no starts"))
-        if state.in_flight or state.remaining < WORTH_PURSUING * budget:
+            ) or self.then.decide(state)
+        if state.in_flight:
             return []
         belief = self._belief(state)
         bought = telling(
@@ -71,8 +74,9 @@ class Recommend:
             affordable=state.remaining,
             most=self.most * budget,
             by=self.surrogate.name,
+            worth=WORTH,
         )
-        return [bought] if bought is not None else self._pursued(state, belief)
+        return [bought] if bought is not None else self.then.decide(state)
 
     def recommended(self, state: SweepState) -> Choice:
         """The candidate for the deployment compute, as far as the sweep can tell. Raises
@@ -98,34 +102,6 @@ class Recommend:
         while 2 * levels[-1] < self.most * budget:
             levels.append(2 * levels[-1])
         return [*levels, self.most * budget]
-
-    def _pursued(self, state: SweepState, belief: Belief) -> list[Decision]:
-        """The candidate that would be recommended, trained as far as it may; the next best where
-        it is at its end."""
-        cap = self.most * state.terms.budget
-        options: list[tuple[Candidate, int]] = []
-        reach: dict[str, int] = {}
-        for candidate, tokens in _options(state, self.deployment_flops):
-            trial = state.trials.get(candidate.id)
-            done = trial.trunk.tokens if trial is not None else 0
-            within = min(cap, candidate.flops(done) + state.remaining)
-            if candidate.tokens_within(within) > done:
-                options.append((candidate, tokens))
-                reach[candidate.id] = candidate.tokens_within(within)
-        if not options:
-            return []
-        found = chosen(
-            state, options, self.deployment_flops, belief, self.rule, by=self.surrogate.name
-        )
-        return [
-            Extend(
-                trial=found.candidate.id,
-                tokens=reach[found.candidate.id],
-                reason=f"nothing tells more: this would be recommended for "
-                f"{self.deployment_flops:.3g} FLOPs ({found.why})",
-                expected=found.expected,
-            )
-        ]
 
 
 def _options(state: SweepState, flops: float) -> tuple[tuple[Candidate, int], ...]:

@@ -19,6 +19,8 @@ from orchestrator.values import Candidate, Curve, Expectation, Extend, FloatArra
 
 DRAWS = 256
 MOST_QUERIES = 400
+DUST = 2e-3
+"""Less than this share of the budget is not worth a segment of its own."""
 POINT_SD = 0.004
 """Sd of the log loss of one evaluation, as an observation of the curve."""
 QUANTILES = np.array([NormalDist().inv_cdf((k + 0.5) / 16) for k in range(16)])
@@ -74,9 +76,10 @@ def telling(
     affordable: float,
     most: float,
     by: str,
+    worth: float = 1e-5,
 ) -> Extend | None:
     """The purchase that is expected to improve the choice ahead most per FLOP; None where nothing
-    would, or nothing is affordable."""
+    improves its log loss by `worth`, or nothing is affordable."""
     forecaster = belief.forecaster
     if forecaster is None or affordable <= 0:
         return None
@@ -98,9 +101,9 @@ def telling(
     gains = decision_gains(
         found.samples[:, : len(options)], found.samples[:, len(options) :], POINT_SD
     )
-    rates = gains / np.array([offer.flops for offer in offers])
+    rates = np.where(gains >= worth, gains, 0.0) / np.array([offer.flops for offer in offers])
     best = int(np.argmax(rates))
-    if gains[best] <= 0:
+    if rates[best] <= 0:
         return None
     offer, place = offers[best], len(options) + best
     return Extend(
@@ -135,7 +138,14 @@ def lowering(
     if forecaster is None or affordable <= 0:
         return None
     groups = [
-        purchases(state, candidate, levels, affordable=affordable, most=most)
+        purchases(
+            state,
+            candidate,
+            levels,
+            affordable=affordable,
+            most=most,
+            least=DUST * state.terms.budget,
+        )
         for candidate in state.pool.candidates
         if forecaster.forecasts(candidate)
     ]

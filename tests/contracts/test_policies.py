@@ -39,7 +39,9 @@ POLICIES: dict[str, Callable[[], Policy]] = {
         ranking=ByForecast(surrogate=Seer(), gate=False)
     ),
     "frontier": lambda: Frontier(surrogate=Seer()),
-    "recommend": lambda: Recommend(surrogate=Seer(), deployment_flops=1e12),
+    "recommend": lambda: Recommend(
+        surrogate=Seer(), deployment_flops=1e12, then=Frontier(surrogate=Seer())
+    ),
     "asha": Asha,
     "asha 3, literal": lambda: Asha(eta=3, spend_out=False),
     "hyperband": Hyperband,

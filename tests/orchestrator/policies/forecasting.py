@@ -1,5 +1,4 @@
-"""A surrogate whose forecasts are known, for the tests of policies: the law of `worlds`, or a wrong
-one."""
+"""A surrogate whose forecasts are known, for the tests of policies: the law of `worlds`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,66 @@
+"""What a purchase is worth, on cases that can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.policies.acquisition import (
+    decision_gains,
+    different_sizes,
+    frontier_gains,
+    purchases,
+    variance_gains,
+)
+from tests.orchestrator.worlds import fresh, small_pool
+
+
+def test_purchases_cost_the_extra_tokens_alone_and_keep_within_every_limit() -> None:
+    pool, _ = small_pool()
+    candidate = pool.candidates[-1]
+    state = fresh(pool, pool.exhaustive_flops)
+    levels = np.geomspace(candidate.cost / 100, 2 * candidate.cost, 8)
+    found = purchases(state, candidate, levels, affordable=candidate.cost / 2, most=1e18)
+    assert [p.flops for p in found] == [candidate.flops(p.tokens) for p in found]
+    assert found[-1].flops <= candidate.cost / 2 < 1.1 * found[-1].flops
+    assert purchases(state, candidate, levels, affordable=1e18, most=0) == []
+
+
+def test_the_fall_of_the_frontier_lasts_beyond_the_stop() -> None:
+    frontier = np.array([1.0, 1.0, 1.0, 1.0])
+    weights = np.full(4, 0.25)
+    reached = np.array([1, 2])
+    samples = np.array([[0.9, 0.7]])
+    gains = frontier_gains(frontier, weights, reached, samples)
+    assert gains == pytest.approx([0.25 * 3 * 0.1, 0.25 * (0.1 + 2 * 0.3)])
+
+
+def test_a_curve_above_the_frontier_gains_nothing() -> None:
+    gains = frontier_gains(np.zeros(3), np.ones(3), np.array([0, 1]), np.full((5, 2), 0.2))
+    assert gains == pytest.approx([0.0, 0.0])
+
+
+def test_an_observation_is_worth_what_it_tells_about_the_choice() -> None:
+    """Two equal choices, one uncertain by sd s and seen exactly: E min falls by s/sqrt(2 pi)."""
+    generator = np.random.default_rng(0)
+    own = generator.standard_normal(20000)
+    targets = np.column_stack([np.zeros_like(own), 0.1 * (own - own.mean()) / own.std()])
+    queries = np.column_stack([targets[:, 1], generator.standard_normal(20000)])
+    gains = decision_gains(targets, queries, 1e-9, nodes=41)
+    assert gains[0] == pytest.approx(0.1 / np.sqrt(2 * np.pi), rel=0.03)
+    assert gains[1] < 0.02 * gains[0]
+    assert decision_gains(targets, queries, 10.0)[0] < 0.02 * gains[0]
+
+
+def test_variance_falls_by_what_is_shared() -> None:
+    generator = np.random.default_rng(1)
+    own = generator.standard_normal((50000, 2))
+    targets = 0.3 * own[:, :1]
+    gains = variance_gains(targets, own, 1.0)
+    assert gains[0] == pytest.approx(0.09 / 2, rel=0.05)
+    assert gains[1] < 1e-3
+
+
+def test_sizes_within_a_per_cent_are_one() -> None:
+    pool, _ = small_pool(sizes=(1000, 1005, 2000))
+    assert different_sizes(pool.candidates) == 2

@@ -1,0 +1,80 @@
+"""The policies that leave the halving skeleton, with a surrogate whose forecasts are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.journal import MemoryJournal
+from orchestrator.judge import frontier_regret, hindsight
+from orchestrator.policies.choosing import Rule
+from orchestrator.policies.frontier import Frontier
+from orchestrator.policies.recommend import Recommend
+from orchestrator.policies.static_ladder import StaticLadder
+from orchestrator.policies.successive_halving import SuccessiveHalving
+from tests.orchestrator.policies.forecasting import Seer
+from tests.orchestrator.worlds import drive, small_pool
+
+POOL, CURVES = small_pool(sizes=(1000, 2000, 4000, 8000, 16000, 32000), rates=(1, 6))
+BUDGET = 0.1 * POOL.exhaustive_flops
+
+
+def test_foresight_beats_halving_and_the_textbook() -> None:
+    seen = drive(POOL, CURVES, Frontier(surrogate=Seer()), BUDGET).state
+    halved = drive(POOL, CURVES, SuccessiveHalving(), BUDGET).state
+    ladder = drive(POOL, CURVES, StaticLadder(), BUDGET).state
+    best = {
+        name: min(float(t.curve.loss.min()) for t in state.trials.values() if len(t.curve))
+        for name, state in (("seen", seen), ("halved", halved), ("ladder", ladder))
+    }
+    assert best["seen"] < best["halved"] and best["seen"] <= best["ladder"]
+    assert best["seen"] < 1.06 * hindsight(POOL, CURVES, int(BUDGET))
+    assert frontier_regret(seen, CURVES, int(BUDGET)) < frontier_regret(
+        halved, CURVES, int(BUDGET)
+    )
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_no_trial_takes_more_than_its_share_and_sizes_are_left_for_a_law(share: float) -> None:
+    budget = share * POOL.exhaustive_flops
+    state = drive(POOL, CURVES, Frontier(surrogate=Seer(), most=0.6), budget).state
+    costs = [t.candidate.flops(t.trunk.tokens) for t in state.trials.values()]
+    assert max(costs) <= 0.6 * budget
+    assert len({t.candidate.params for t in state.trials.values() if len(t.curve)}) >= 4
+    assert len(state.trials) < len(POOL), "some candidates are never started"
+
+
+def test_where_no_law_can_be_given_it_says_so() -> None:
+    pool, curves = small_pool(sizes=(1000, 2000), rates=(1, 3))
+    journal = MemoryJournal()
+    drive(pool, curves, Frontier(surrogate=Seer()), 0.3 * pool.exhaustive_flops, journal=journal)
+    said = " ".join(str(record.event) for record in journal.records)
+    assert "2 of the 4 sizes that a law needs have points: no law can be given" in said
+
+
+def test_a_shy_or_a_wrong_surrogate_does_not_break_it() -> None:
+    for seer in (Seer(shy=True), Seer(sign=-1)):
+        state = drive(POOL, CURVES, Frontier(surrogate=seer), BUDGET).state
+        assert state.ledger.spent > 0.7 * BUDGET
+
+
+def test_recommend_names_the_best_for_a_deployment_that_it_cannot_run() -> None:
+    policy = Recommend(
+        surrogate=Seer(),
+        deployment_flops=10 * BUDGET,
+        then=Frontier(surrogate=Seer()),
+        gate=False,
+    )
+    state = drive(POOL, CURVES, policy, BUDGET).state
+    assert policy.recommended(state).candidate.id == "n32000-r1"
+
+
+def test_the_textbook_stands_unless_forecasts_are_sure() -> None:
+    unsure = Recommend(
+        surrogate=Seer(sd=5.0),
+        deployment_flops=6.0 * 4000 * 20 * 4000,
+        then=Frontier(surrogate=Seer(sd=5.0)),
+        rule=Rule(certainty=2.0),
+        gate=False,
+    )
+    state = drive(POOL, CURVES, unsure, BUDGET).state
+    assert unsure.recommended(state).candidate.params == 4000

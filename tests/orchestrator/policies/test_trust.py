@@ -1,0 +1,76 @@
+"""The gate: a surrogate that foresees is trusted, one that misleads is not, and intervals that are
+too narrow are widened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.policies.trust import Rescaled, backtest, believed
+from orchestrator.surrogates.base import Observed
+from orchestrator.values import Curve, Point
+from tests.orchestrator.policies.forecasting import Seer
+from tests.orchestrator.worlds import chinchilla, small_pool
+
+POOL, _ = small_pool(sizes=(1000, 2000, 4000, 8000), rates=(1,))
+
+
+def prefixes(noise: float = 0.0) -> Observed:
+    """Curves to one compute, at which the order has changed since a quarter of it."""
+    generator = np.random.default_rng(0)
+    found = []
+    for candidate in POOL.candidates:
+        end = candidate.tokens_within(6e8)
+        tokens = np.unique(np.geomspace(end / 16, end, 12).astype(int))
+        points = [
+            Point(
+                tokens=int(t),
+                flops=candidate.flops_per_token * int(t),
+                loss=chinchilla(candidate.params, float(t)) * float(np.exp(noise * z)),
+            )
+            for t, z in zip(tokens, generator.standard_normal(len(tokens)), strict=True)
+        ]
+        found.append((candidate, Curve.of(points)))
+    return found
+
+
+def test_one_that_foresees_a_crossing_is_trusted() -> None:
+    test = backtest(Seer(), prefixes(), seed=0)
+    assert test.trusted and test.by_surrogate == 1.0 > test.by_loss
+    assert "seer ranks" in test.said("seer")
+
+
+def test_one_that_has_it_upside_down_is_not() -> None:
+    test = backtest(Seer(sign=-1), prefixes(), seed=0)
+    assert not test.trusted
+    assert "the loss ranks" in test.said("seer")
+
+
+def test_too_few_trials_are_no_test() -> None:
+    test = backtest(Seer(), prefixes()[:2], seed=0)
+    assert (test.pairs, test.trusted, test.scale) == (0, False, 1.0)
+    assert "could not be tested" in test.said("seer")
+
+
+def test_it_never_sees_past_the_cut() -> None:
+    class Spy(Seer):
+        def fit(self, observed: Observed, *, seed: int):  # type: ignore[no-untyped-def]
+            furthest.extend(float(curve.flops[-1]) for _, curve in observed)
+            return super().fit(observed, seed=seed)
+
+    furthest: list[float] = []
+    backtest(Spy(), prefixes(), seed=0)
+    assert furthest
+    assert max(furthest) <= 0.5 * 6e8
+
+
+@pytest.mark.parametrize(("claimed", "wider"), [(0.001, True), (0.1, False)])
+def test_intervals_are_rescaled_towards_their_scores(claimed: float, wider: bool) -> None:
+    belief = believed(Seer(sd=claimed), prefixes(noise=0.01), seed=0, gate=True)
+    assert isinstance(belief.forecaster, Rescaled)
+    assert (belief.forecaster.scale > 1) is wider
+    candidates = list(POOL.candidates)
+    tokens = np.array([1000] * len(candidates))
+    found = belief.forecaster.predict(candidates, tokens, draws=4000)
+    assert found.samples is not None
+    assert found.samples.std(axis=0) == pytest.approx(found.sd, rel=0.05)

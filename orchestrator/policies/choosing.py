@@ -55,7 +55,8 @@ def chosen(
     """The option (candidate, tokens at its end) to choose for `flops`.
 
     `incumbent`, a trial on its way already, stands in the textbook's place; `by` is the
-    surrogate's name. Raises ValueError without options.
+    surrogate's name. Where it forecasts none of those that stand, they stand. Raises ValueError
+    without options.
     """
     if not options:
         raise ValueError("nothing to choose from")
@@ -70,7 +71,8 @@ def chosen(
             "parameter"
         )
     forecaster = belief.forecaster
-    if forecaster is None or not belief.trusted:
+    mute = forecaster is None or not any(forecaster.forecasts(c) for c in standing)
+    if forecaster is None or mute or not belief.trusted:
         first = min(standing, key=lambda c: seen(state, c))
         tokens = dict((c.id, t) for c, t in options)[first.id]
         return Choice(candidate=first, tokens=tokens, expected=None, why=f"{role}; {belief.why}")
@@ -87,7 +89,6 @@ def _forecast(
     role: str,
 ) -> Choice:
     able = [(c, tokens) for c, tokens in options if forecaster.forecasts(c)]
-    able = able or list(options)
     found = forecaster.predict(
         [c for c, _ in able], np.array([tokens for _, tokens in able], np.int64), draws=DRAWS
     )
@@ -95,7 +96,7 @@ def _forecast(
     if samples is None:
         raise ValueError(f"{by} gave no samples, which a choice between candidates needs")
     names = {c.id for c in standing}
-    here = [place for place, (c, _) in enumerate(able) if c.id in names] or [0]
+    here = [place for place, (c, _) in enumerate(able) if c.id in names]
     anchor = min(here, key=lambda place: float(found.mean[place]))
     better = _sd_better(samples, found.mean, anchor)
     contenders = [p for p in range(len(able)) if better[p] >= rule.certainty] or [anchor]

@@ -117,7 +117,7 @@ class Frontier:
             flops = share * budget
             if _highest(state) >= 0.7 * flops:
                 continue
-            found = self._choice(state, belief, flops, None)
+            found = self._choice(state, belief, flops, None, least=0.7 * flops)
             if found is not None:
                 return Extend(
                     trial=found.candidate.id,
@@ -173,21 +173,30 @@ class Frontier:
         )
         if found is not None:
             return [found]
-        if belief.trusted:
+        forecaster = belief.forecaster
+        if belief.trusted and forecaster and all(map(forecaster.forecasts, _able(state))):
             return []
         return self._extended(state, self._choice(state, belief, float(state.remaining), None))
 
     def _choice(
-        self, state: SweepState, belief: Belief, flops: float, incumbent: str | None
+        self,
+        state: SweepState,
+        belief: Belief,
+        flops: float,
+        incumbent: str | None,
+        *,
+        least: float = 0.0,
     ) -> Choice | None:
-        """Among what can still be trained further, within `flops` in all and the budget."""
+        """Among what can still be trained further, to `least` FLOPs or more, within `flops` in all
+        and the budget."""
         options: list[tuple[Candidate, int]] = []
         for candidate in _able(state):
             trial = state.trials.get(candidate.id)
             done = trial.trunk.tokens if trial is not None else 0
             within = min(flops, candidate.flops(done) + state.remaining)
             tokens = candidate.tokens_within(within)
-            if candidate.flops(tokens) - candidate.flops(done) >= DUST * state.terms.budget:
+            bought = candidate.flops(tokens) - candidate.flops(done)
+            if bought >= DUST * state.terms.budget and candidate.flops(tokens) >= least:
                 options.append((candidate, tokens))
         if not options:
             return None

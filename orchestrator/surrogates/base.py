@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from orchestrator.values import Candidate, Curve, Forecast, IntArray
+from orchestrator.values import Candidate, Curve, FloatArray, Forecast, IntArray
 
 Observed: TypeAlias = Sequence[tuple[Candidate, Curve]]
+Joint: TypeAlias = tuple[FloatArray, FloatArray]
 
 
 class NoForecast(ValueError):
@@ -38,6 +39,15 @@ class Forecaster(Protocol):
         ...
 
 
+class JointForecaster(Forecaster, Protocol):
+    """A forecaster whose belief is one normal distribution, exactly: for designs, which would
+    drown in the noise of samples."""
+
+    def joint(self, candidates: Sequence[Candidate], tokens: IntArray) -> Joint:
+        """Mean (queries,) and covariance (queries, queries) of what `predict` speaks of."""
+        ...
+
+
 class Surrogate(Protocol):
     """A model of learning curves. A value: fitting changes nothing in it."""
 
@@ -48,4 +58,15 @@ class Surrogate(Protocol):
         """The forecaster for these prefixes: (candidate, curve) of every trial that has points,
         stopped ones included. The same input gives the same forecaster. Raises NoForecast where
         the prefixes are too few."""
+        ...
+
+
+class JointSurrogate(Protocol):
+    """A surrogate whose forecasters know their joint covariance."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fit(self, observed: Observed, *, seed: int) -> JointForecaster:
+        """As for `Surrogate`."""
         ...

@@ -35,7 +35,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
-from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
+from orchestrator.surrogates.base import Joint, JointForecaster, NoForecast, Observed
 from orchestrator.surrogates.configuration import Encoding, size_of
 from orchestrator.surrogates.gaussian import draw, factor, inverse_of
 from orchestrator.surrogates.prefixes import Rows, rows_of
@@ -69,13 +69,14 @@ TERM_WIDTH = np.array([1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 1.0])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointLaw:
-    """The surrogate; a value without settings. Forecasts every candidate, started or not."""
+    """The surrogate. `floor`: the middle of E's prior, as a share of the lowest loss seen."""
 
     name: str = "joint_law"
+    floor: float = 0.6
 
-    def fit(self, observed: Observed, *, seed: int) -> Forecaster:
+    def fit(self, observed: Observed, *, seed: int) -> JointForecaster:
         """Raises NoForecast where no curve has a point, or arithmetic fails on these losses."""
-        task = _Task.of(rows_of(observed, most=MOST_ROWS))
+        task = _Task.of(rows_of(observed, most=MOST_ROWS), self.floor)
         try:
             return _Fitted(task=task, posterior=_posterior(task), seed=seed)
         except np.linalg.LinAlgError as error:
@@ -111,17 +112,17 @@ class _Task:
     centre: tuple[float, float]
 
     @classmethod
-    def of(cls, rows: Rows) -> _Task:
+    def of(cls, rows: Rows, floor: float) -> _Task:
         sizes = np.log([size_of(candidate) for candidate in rows.candidates])
         centre = float(sizes.mean()), float(np.average(rows.log_tokens, weights=rows.share))
         lowest = np.full(len(sizes), np.inf)
         np.minimum.at(lowest, rows.trial, rows.log_loss)
-        above = rows.log_loss - lowest[rows.trial]
         return cls(
             rows=rows,
             at=_where(rows.candidates, rows.trial, rows.log_tokens, centre),
-            doubt=np.maximum(above - YOUNG, 0.0) ** 2,
-            mean=PRIOR_MEAN + lowest.min() * (np.arange(len(PRIOR_MEAN)) <= OF_TOKENS),
+            doubt=np.maximum(rows.log_loss - lowest[rows.trial] - YOUNG, 0.0) ** 2,
+            mean=np.append(np.log(floor), PRIOR_MEAN[1:])
+            + lowest.min() * (np.arange(len(PRIOR_MEAN)) <= OF_TOKENS),
             encoding=Encoding.of(rows.candidates),
             centre=centre,
         )
@@ -134,10 +135,9 @@ class _Task:
         gap = self.encoding.distances(left.candidates, right.candidates)
         likeness = np.exp(-0.5 * gap / CONFIGURATION_SCALE**2)[left.trial][:, right.trial]
         same = _same(left, right)
-        low = np.minimum(left.log_tokens[:, None], right.log_tokens[None, :])
-        walked = np.maximum(low - self.at.log_tokens.min(), 0.0)
-        apart = np.abs(left.log_tokens[:, None] - right.log_tokens[None, :])
-        apart *= np.sqrt(3.0) / SHAPE_SCALE
+        here, there = left.log_tokens[:, None], right.log_tokens[None, :]
+        walked = np.maximum(np.minimum(here, there) - self.at.log_tokens.min(), 0.0)
+        apart = np.abs(here - there) * (np.sqrt(3.0) / SHAPE_SCALE)
         matern = (1.0 + apart) * np.exp(-apart)
         return np.stack([likeness, likeness * tilts, same, same * tilts, matern, same * walked])
 
@@ -192,8 +192,8 @@ def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
-    """How large the terms are. sd (7,); robust (trials,) and loose (rows,): factors on the
-    variance of each trial's offset and of each row's noise."""
+    """How large the terms are. sd (7,); robust (trials,), loose (rows,): factors on the variance
+    of each trial's offset and of each row's noise."""
 
     sd: FloatArray
     robust: FloatArray
@@ -241,8 +241,8 @@ class _Posterior:
 
 def _posterior(task: _Task) -> _Posterior:
     """Alternates between the law, the robust factors and the sizes of the terms."""
-    rows = task.rows
-    terms = _Terms(sd=TERM_SD, robust=np.ones(len(rows.candidates)), loose=np.ones(len(rows)))
+    count = len(task.rows.candidates), len(task.rows)
+    terms = _Terms(sd=TERM_SD, robust=np.ones(count[0]), loose=np.ones(count[1]))
     linear, starts = _Linear.at(task.mean, task), STARTS + task.mean
     for _ in range(ROUNDS):
         linear = _Linear.at(_most_probable(starts, linear, terms, task), task)
@@ -368,20 +368,22 @@ class _Fitted:
     def predict(
         self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
     ) -> Forecast:
+        mean, covariance = self.joint(candidates, tokens)
+        samples = draw(mean, covariance, draws, self.seed) if draws else None
+        sd = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
+        return Forecast(mean=mean, sd=sd, samples=samples)
+
+    def joint(self, candidates: Sequence[Candidate], tokens: IntArray) -> Joint:
         task, post = self.task, self.posterior
         places = {candidate.id: candidate for candidate in candidates}
         order = {name: place for place, name in enumerate(places)}
         trial = np.array([order[candidate.id] for candidate in candidates], dtype=np.int64)
-        log_tokens = np.log(tokens.astype(np.float64))
-        at = _where(tuple(places.values()), trial, log_tokens, task.centre)
+        at = _where(tuple(places.values()), trial, np.log(tokens.astype(float)), task.centre)
         expected, slopes = _law(post.linear.values, at)
         cross = self._between(at, slopes, task.at, post.linear.slopes)
         mean = expected + slopes @ (task.mean - post.linear.values) + cross @ post.solved
         white = solve_triangular(post.root, cross.T, lower=True, check_finite=False)
-        covariance = self._between(at, slopes, at, slopes) - white.T @ white
-        sd = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
-        samples = draw(mean, covariance, draws, self.seed) if draws else None
-        return Forecast(mean=mean, sd=sd, samples=samples)
+        return mean, self._between(at, slopes, at, slopes) - white.T @ white
 
     def _between(
         self, left: _Where, of_left: FloatArray, right: _Where, of_right: FloatArray
@@ -390,8 +392,8 @@ class _Fitted:
         terms = self.posterior.terms
         tilts = np.outer(of_left[:, OF_TOKENS], of_right[:, OF_TOKENS])
         kernels = self.task.kernels(left, right, tilts)
-        rows = self.task.rows
-        robust = dict(zip((c.id for c in rows.candidates), terms.robust, strict=True))
+        names = [candidate.id for candidate in self.task.rows.candidates]
+        robust = dict(zip(names, terms.robust, strict=True))
         extra = np.array([robust.get(c.id, 1.0) - 1.0 for c in right.candidates])[right.trial]
         covariance = np.tensordot(terms.sd[:NOISE] ** 2, kernels, axes=1)
         covariance += kernels[OFFSET] * (terms.sd[OFFSET] ** 2 * extra)

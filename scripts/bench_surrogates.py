@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Surrogates on curves whose rest is known: error, CRPS, coverage and CPU seconds by distance.
 
-    scripts/bench_surrogates.py [--curves FILE ...] [--worlds 8] [--surrogate NAME ...] [--json]
+    OMP_NUM_THREADS=1 scripts/bench_surrogates.py [--curves FILE ...] [--worlds 8] [--json]
 
 Two tasks, at 2, 4 and 8 times extrapolation:
 
@@ -12,6 +12,8 @@ Two tasks, at 2, 4 and 8 times extrapolation:
 Errors are of log loss (about relative errors of the loss). Intervals are 95 %, curves resampled.
 `--inside SHARE` plays the same within the first SHARE of every curve and without the largest third
 of the models: settings may be chosen by that, and by worlds, never by the ends of real curves.
+`--mix FILE FILE` pools tables whose curves differ by more than size, the table as a setting.
+A second thread of BLAS multiplies the CPU seconds of matrices this small: allow one.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from orchestrator.recorded import RecordedCurve, RecordedError, read_recorded
 from orchestrator.surrogates.base import NoForecast, Observed, Surrogate
@@ -37,7 +41,6 @@ from orchestrator.surrogates.latent_gp import LatentGP
 from orchestrator.surrogates.multi_task_gp import MultiTaskGP
 from orchestrator.surrogates.per_curve import PerCurve
 from orchestrator.values import Candidate, Curve, FloatArray, Point
-from scripts.bench_replay import table
 from scripts.curve_worlds import world
 
 Curves = Mapping[str, RecordedCurve]
@@ -113,6 +116,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--curves", nargs="*", help="CSVs with curve_id, tokens, flops, loss")
+    parser.add_argument("--mix", nargs="+", help="CSVs whose curves make one more pool")
     parser.add_argument("--worlds", type=int, default=8, help="generated pools; 0 for none")
     parser.add_argument("--surrogate", action="append", choices=sorted(SURROGATES))
     parser.add_argument("--inside", type=float, help="stay within this share of every curve")
@@ -131,8 +135,21 @@ def chosen_sets(args: argparse.Namespace) -> Iterator[tuple[str, list[Curves]]]:
             paths = []
     for path in paths:
         yield path.name.split(".")[0], [read_recorded(path)]
+    if args.mix:
+        yield "mix", [mixed([Path(path) for path in args.mix])]
     if args.worlds:
         yield "worlds", [world(seed) for seed in range(args.worlds)]
+
+
+def mixed(paths: Sequence[Path]) -> Curves:
+    """Curves of several tables, each with its table as a setting."""
+    return {
+        f"{trial}@{path.name.split('.')[0]}": replace(
+            curve, settings=(*curve.settings, ("table", path.name.split(".")[0]))
+        )
+        for path in paths
+        for trial, curve in read_recorded(path).items()
+    }
 
 
 def inside(curves: Curves, share: float) -> Curves:
@@ -151,13 +168,11 @@ def size(curve: RecordedCurve) -> float:
 
 
 def prefix(curve: RecordedCurve, points: int) -> RecordedCurve:
-    return RecordedCurve(
-        curve_id=curve.curve_id,
+    return replace(
+        curve,
         tokens=curve.tokens[:points],
         flops=curve.flops[:points],
         loss=curve.loss[:points],
-        params=curve.params,
-        settings=curve.settings,
     )
 
 
@@ -300,6 +315,16 @@ def figures(answers: Sequence[Answer]) -> dict[str, object]:
     low, high = clustered((away <= LEVELS[80]).astype(np.float64), names)
     record |= {key: round(float(value), 4) for key, value in zip(keys, values, strict=True)}
     return record | {"cover_80_low": round(low, 3), "cover_80_high": round(high, 3)}
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """The records under their names, columns as wide as their longest cell."""
+    cells = [list(rows[0]), *([str("-" if v is None else v) for v in r.values()] for r in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    )
 
 
 def crps(error: FloatArray, sd: FloatArray) -> FloatArray:

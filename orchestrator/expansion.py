@@ -24,11 +24,12 @@ from orchestrator.values import Scalar
 from trainers.config import TrainConfig
 from trainers.documents import KeyPath
 from trainers.findings import FieldError, Finding, problems_of
-from trainers.flops import model_cost
+from trainers.own import OwnConfig, OwnTrainerError, RunConfig, cost_of
 from trainers.quantity import parse_number
 from trainers.rules import AUTO
 
 PER_PARAM = "horizon.tokens_per_param"
+OWN = "settings."
 COMPUTED = ("params", "flops")
 _FAR = 10**29
 _ECHO = "the default factory"
@@ -51,13 +52,24 @@ class Condition:
 class Built:
     """A checked configuration, and the values of the varied keys as it understood them."""
 
-    config: TrainConfig
+    config: RunConfig
     settings: dict[str, Scalar]
 
 
-def known_keys() -> tuple[str, ...]:
-    """The dotted keys of every single value in a TrainConfig."""
-    return (*_leaf_keys(TrainConfig, ""), PER_PARAM)
+def known_keys(spec: SweepSpec) -> tuple[str, ...]:
+    """The dotted keys of every single value in a trial's configuration; of a trainer of the
+    user's own, all settings that the spec names."""
+    if not is_own(spec):
+        return (*_leaf_keys(TrainConfig, ""), PER_PARAM)
+    named = (*dict(_leaves(spec.trial or {}, "")), *(spec.space.keys if spec.space else ()))
+    settings = dict.fromkeys(key for key in named if key.startswith(OWN))
+    fixed = (key for key in _leaf_keys(OwnConfig, "") if key != "settings")
+    return (*fixed, *settings, PER_PARAM)
+
+
+def is_own(spec: SweepSpec) -> bool:
+    """Whether the trials are run by a trainer of the user's own."""
+    return "trainer" in (spec.trial or {})
 
 
 def _leaf_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -72,7 +84,7 @@ def _leaf_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
 def check_axes(spec: SweepSpec, places: Places) -> None:
     """Note unknown keys, keys given twice, values given twice, and zip lists of unlike lengths."""
     space = spec.space or Space()
-    known = known_keys()
+    known = known_keys(spec)
     seen: list[str] = []
     for path, key, axis in _all_axes(space, places):
         if key not in known:
@@ -154,7 +166,7 @@ def _groups(space: Space, *, counting: bool = False) -> list[Sequence[Choice]]:
 
 def read_conditions(spec: SweepSpec, places: Places) -> list[Condition]:
     """The exclusions, parsed; names may be shortened to a last word that only one key has."""
-    keys = known_keys()
+    keys = known_keys(spec)
     tails: dict[str, list[str]] = {}
     for key in keys:
         tails.setdefault(key.rpartition(".")[2], []).append(key)
@@ -190,13 +202,16 @@ def build(
     try:
         config = _validated(data)
     except ValidationError as error:
-        for finding in problems_of(error, TrainConfig, data):
+        for finding in problems_of(error, OwnConfig if is_own(spec) else TrainConfig, data):
             if not finding.message.startswith(_ECHO):
                 _add_finding(places, choice, finding)
         return None
     except FieldError as error:
         path = tuple(error.key.split("."))
         _add_finding(places, choice, Finding(path=path, message=error.message))
+        return None
+    except OwnTrainerError as error:
+        _add_finding(places, choice, Finding(path=("trainer",), message=str(error)))
         return None
     late = [c for c in conditions if c not in early]
     if late:
@@ -208,14 +223,15 @@ def build(
     )
 
 
-def _computed(config: TrainConfig) -> dict[str, object]:
-    cost = model_cost(config.model)
-    return {"params": cost.params, "flops": cost.flops(config.floor_tokens(config.horizon))}
+def _computed(config: RunConfig) -> dict[str, object]:
+    cost = cost_of(config)
+    tokens = config.floor_tokens(config.horizon)
+    return {"params": cost.params, "flops": cost.flops_per_token * tokens}
 
 
-def _understood(config: TrainConfig, key: str, written: Scalar) -> Scalar:
+def _understood(config: RunConfig, key: str, written: Scalar) -> Scalar:
     """A setting as the trainers took it; as it was written where they know nothing of it."""
-    if key == PER_PARAM:
+    if key == PER_PARAM or key.startswith(OWN):
         return cast("Scalar", plain(written))
     value: object = config
     for word in key.split("."):
@@ -238,22 +254,35 @@ def _filled(spec: SweepSpec, choice: Choice) -> dict[str, Any]:
     return data
 
 
-def _validated(data: dict[str, Any]) -> TrainConfig:
+def _validated(data: dict[str, Any]) -> RunConfig:
     """The configuration, with a horizon in tokens per parameter turned into whole steps."""
+    kind = OwnConfig if "trainer" in data else TrainConfig
     horizon = data.get("horizon")
     if not isinstance(horizon, dict):
-        return TrainConfig.model_validate(data)
+        return _priced(kind.model_validate(data))
     ratio = _tokens_per_param(cast("dict[str, Any]", horizon))
-    shape = TrainConfig.model_validate({**data, "horizon": _FAR})
-    params = model_cost(shape.model).params
+    shape = _priced(kind.model_validate({**data, "horizon": _FAR}))
+    params = cost_of(shape).params
     tokens = shape.floor_tokens(ratio * params)
     if tokens < 1:
         raise FieldError(
             PER_PARAM,
             f"{ratio:g} tokens for each of {params} parameters are less than one batch of "
-            f"{shape.batch_tokens}; raise it or make batch_tokens smaller",
+            f"{shape.tokens_per_step}; raise it or make batch_tokens smaller",
         )
-    return TrainConfig.model_validate({**data, "horizon": tokens})
+    return kind.model_validate({**data, "horizon": tokens})
+
+
+def _priced(config: RunConfig) -> RunConfig:
+    """The configuration, once it is sure that a trainer of the user's own can say its cost."""
+    if isinstance(config, OwnConfig):
+        try:
+            cost_of(config)
+        except OwnTrainerError:
+            raise
+        except ValueError as error:
+            raise FieldError("settings", str(error)) from error
+    return config
 
 
 def _tokens_per_param(horizon: Mapping[str, Any]) -> float:

@@ -2,7 +2,8 @@
 
 Zip blocks vary slowest, then the axes in the order of the spec. Every candidate is checked as a
 `TrainConfig` before anything runs, and what is wrong with one is told at the place of the setting
-that causes it. Reads the spec's recorded curves, if it has any; touches nothing else.
+that causes it. Reads the spec's recorded curves, if it has any, and imports a trainer of the
+user's own, if the spec names one; touches nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from orchestrator.spec import SuccessiveHalving, SweepSpec, load_spec_document
 from orchestrator.values import Candidate, Scalar
 from trainers.config import TrainConfig
 from trainers.documents import Document, validate
-from trainers.flops import model_cost
+from trainers.own import OwnConfig, RunConfig, anneals, cost_of
 from trainers.quantity import format_quantity
 from trainers.rules import left_out
 
@@ -37,7 +38,7 @@ class Pool:
     """
 
     candidates: tuple[Candidate, ...]
-    configs: tuple[TrainConfig, ...] = ()
+    configs: tuple[RunConfig, ...] = ()
     excluded: int = 0
     notes: tuple[str, ...] = ()
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
@@ -74,7 +75,7 @@ class Pool:
                 f"no candidate {trial!r} in this pool of {len(self)}; it begins {some}"
             ) from None
 
-    def train_config(self, trial: str) -> TrainConfig:
+    def train_config(self, trial: str) -> RunConfig:
         """What the trainers are given. Raises LookupError for a pool of recorded curves."""
         if not self.configs:
             raise LookupError(f"{trial!r} is a recorded curve and cannot be trained")
@@ -154,7 +155,10 @@ def _trained_pool(spec: SweepSpec, places: Places) -> Pool:
 def _ruled(spec: SweepSpec, kept: Sequence[expansion.Built]) -> tuple[str, ...]:
     """What the file leaves to a rule, as one sentence with the figures of smallest and largest."""
     stated = expansion.stated_keys(spec)
-    configs = sorted((b.config for b in kept), key=lambda config: model_cost(config.model).params)
+    trained = [b.config for b in kept if isinstance(b.config, TrainConfig)]
+    if not trained:
+        return ()
+    configs = sorted(trained, key=lambda config: cost_of(config).params)
     told = [
         f"{key} {_figure(configs[0], key)}"
         + (f" to {_figure(configs[-1], key)}" if len(kept) > 1 else "")
@@ -178,14 +182,14 @@ def _named(kept: Sequence[expansion.Built], excluded: int, notes: tuple[str, ...
     ids = naming.candidate_ids(settings)
     candidates: list[Candidate] = []
     for name, varied, built in zip(ids, settings, kept, strict=True):
-        cost = model_cost(built.config.model)
+        cost = cost_of(built.config)
         candidates.append(
             Candidate(
                 id=name,
                 params=cost.params,
                 horizon=built.config.horizon,
-                flops_per_token=float(cost.flops_per_token),
-                tokens_per_step=built.config.tokens_per_step,
+                flops_per_token=cost.flops_per_token,
+                tokens_per_step=cost.tokens_per_step,
                 settings=varied,
             )
         )
@@ -253,9 +257,14 @@ def _check_budget(spec: SweepSpec, pool: Pool, places: Places) -> None:
 
 
 def _check_anneal(spec: SweepSpec, pool: Pool, places: Places) -> None:
-    if spec.anneal is not None and any(c.schedule.kind != "constant" for c in pool.configs):
+    if spec.anneal is not None and any(
+        isinstance(c, TrainConfig) and c.schedule.kind != "constant" for c in pool.configs
+    ):
         places.add(
             ("anneal",),
             "branches off a constant rate, but these trials decay by themselves; remove the block "
             "or set trial.schedule.kind: constant",
         )
+    first = pool.configs[0] if pool.configs else None
+    if spec.anneal is not None and isinstance(first, OwnConfig) and not anneals(first.trainer):
+        places.add(("anneal",), f"needs a method anneal, which {first.trainer} has not; remove it")

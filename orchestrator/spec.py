@@ -209,7 +209,8 @@ def _with_dotted_space(document: Document) -> Document:
     spots = dict(document.spots)
     for key, value in space.items():
         nested = _mapping(value)
-        if key not in TrainConfig.model_fields or nested is None or not _RANGES.isdisjoint(nested):
+        known = key in TrainConfig.model_fields or key == "settings"
+        if not known or nested is None or not _RANGES.isdisjoint(nested):
             flat.setdefault(key, value)
             continue
         for inner, axis in nested.items():

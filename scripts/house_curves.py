@@ -43,6 +43,7 @@ from orchestrator.recorded import RecordedError, read_recorded
 from orchestrator.spec import load_spec
 from orchestrator.trial import Trial
 from orchestrator.values import Curve
+from trainers.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "house-curves.yaml"
@@ -192,6 +193,8 @@ def end_rows(sweep: Sweep, trials: Sequence[Trial], held_out: int) -> Iterable[R
 
 def settings(sweep: Sweep, trial: Trial) -> dict[str, object]:
     config = sweep.pool.train_config(trial.id)
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{trial.id} is no language model of ours")
     values = (config.model.width, config.model.layers, config.optimizer.learning_rate, config.seed)
     return dict(zip(SETTINGS, values, strict=True))
 

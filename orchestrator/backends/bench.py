@@ -23,7 +23,7 @@ from orchestrator.backends.base import Report
 from orchestrator.events import AttemptLost, PointReported, Started
 
 if TYPE_CHECKING:
-    from trainers.config import TrainConfig
+    from trainers.own import RunConfig
 
 Key = tuple[str, int]
 
@@ -53,19 +53,19 @@ class Bench:
         self._ever_begun: set[Key] = set()
         self._stop = threading.Event()
 
-    def arrive(self, config: TrainConfig) -> Arrival:
+    def arrive(self, config: RunConfig) -> Arrival:
         """Load the trainer and say where this is.
 
         Raises trainers.device.DeviceError where the device asked for is not here.
         """
         if self._train is None:
-            worker.trainer()
+            worker.trainer(config)
             facts = worker.facts(config)
         else:
             facts = worker.versions()
         return Arrival(host=platform.node(), pid=os.getpid(), facts=facts)
 
-    def begin(self, segment: Started, config: TrainConfig) -> None:
+    def begin(self, segment: Started, config: RunConfig) -> None:
         """Run a segment; returns at once, and does nothing for one that was begun before."""
         key = (segment.trial, segment.attempt)
         with self._changed:
@@ -102,7 +102,7 @@ class Bench:
             self._changed.wait_for(lambda: self._newest > after, wait_s)
             return [(number, report) for number, report in self._unread if number > after]
 
-    def _work(self, segment: Started, config: TrainConfig, stop: threading.Event) -> None:
+    def _work(self, segment: Started, config: RunConfig, stop: threading.Event) -> None:
         try:
             for report in worker.run_segment(
                 segment,

@@ -27,7 +27,7 @@ from orchestrator.backends.base import BackendError
 from orchestrator.backends.bench import Arrival, Bench
 
 if TYPE_CHECKING:
-    from trainers.config import TrainConfig
+    from trainers.own import RunConfig
 
 ANSWER_S = 60.0
 ARRIVAL_OF_FILES_S = 15.0
@@ -42,7 +42,7 @@ Tell = Callable[[str], None]
 class Seat(Bench):
     """A bench that knows the node on which it stands."""
 
-    def arrive(self, config: TrainConfig) -> Arrival:
+    def arrive(self, config: RunConfig) -> Arrival:
         import ray
 
         return replace(super().arrive(config), node=ray.get_runtime_context().get_node_id())

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from orchestrator.backends.base import Report
 from orchestrator.events import AttemptLost, Diverged, PointReported, SegmentEnded, Started
@@ -30,7 +30,8 @@ from orchestrator.pool import Pool
 from orchestrator.values import Checkpoint, Phase, Point
 
 if TYPE_CHECKING:
-    from trainers.config import DataConfig, TrainConfig
+    from trainers.config import DataConfig
+    from trainers.own import RunConfig
 
 _ATTEMPT = re.compile(r"attempt-(?P<attempt>[0-9]+)(?:-branch-(?P<branch>[0-9]+))?")
 _TRIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*")
@@ -72,7 +73,7 @@ class Train(Protocol):
 
     def __call__(
         self,
-        config: TrainConfig,
+        config: RunConfig,
         *,
         until: int,
         folder: Path,
@@ -85,7 +86,7 @@ class Train(Protocol):
 def run_segment(
     segment: Started,
     *,
-    config: TrainConfig,
+    config: RunConfig,
     storage: Path,
     stop: Callable[[], bool],
     train: Train | None = None,
@@ -101,7 +102,7 @@ def run_segment(
     reached = start.tokens if start else 0
     checkpoint: Checkpoint | None = start
     try:
-        for report in _reports(segment, config, storage, asked, train or trainer()):
+        for report in _reports(segment, config, storage, asked, train or trainer(config)):
             trouble = _trouble(report)
             reached = report.tokens
             if trouble is None or math.isfinite(report.loss):
@@ -129,11 +130,17 @@ def run_segment(
         )
 
 
-def trainer() -> Train:
-    """The trainer itself. The first call loads torch, which takes seconds."""
-    from trainers.loop import train
+def trainer(config: RunConfig) -> Train:
+    """What trains such a configuration: ours, whose first call loads torch, or the user's own."""
+    from trainers.config import TrainConfig
 
-    return train
+    if isinstance(config, TrainConfig):
+        from trainers import loop
+
+        return cast("Train", loop.train)
+    from trainers import own
+
+    return cast("Train", own.train)
 
 
 def prepare_data(data: DataConfig) -> str:
@@ -146,11 +153,15 @@ def prepare_data(data: DataConfig) -> str:
     return prepare(data).digest
 
 
-def facts(config: TrainConfig) -> tuple[tuple[str, str], ...]:
+def facts(config: RunConfig) -> tuple[tuple[str, str], ...]:
     """(name, value) pairs on which losses may depend: versions, device, precision, threads.
 
     Raises trainers.device.DeviceError where the configuration asks for a device that is not here.
     """
+    from trainers.own import OwnConfig, identity
+
+    if isinstance(config, OwnConfig):
+        return (*versions(), ("trainer", identity(config)))
     from trainers.device import choose_device
 
     described = choose_device(config).describe()
@@ -190,7 +201,10 @@ def handshake() -> dict[str, str]:
 
 def sources(pool: Pool) -> tuple[DataConfig, ...]:
     """The distinct sources of text that the candidates of a pool read."""
-    return tuple(dict.fromkeys(config.data for config in pool.configs))
+    from trainers.config import TrainConfig
+
+    ours = (config for config in pool.configs if isinstance(config, TrainConfig))
+    return tuple(dict.fromkeys(config.data for config in ours))
 
 
 def reason_of(error: BaseException) -> str:
@@ -224,7 +238,7 @@ class _Asked:
 
 
 def _reports(
-    segment: Started, config: TrainConfig, storage: Path, stop: _Asked, train: Train
+    segment: Started, config: RunConfig, storage: Path, stop: _Asked, train: Train
 ) -> Iterator[TrainReport]:
     """What the trainer reports, from a folder of its own and the checkpoint to go on from."""
     folder = attempt_folder(segment, storage)

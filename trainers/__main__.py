@@ -4,6 +4,9 @@ Progress for people goes to stderr, and with --json one report a line to stdout.
 holds a checkpoint is continued. Exit codes: 0 done (a diverged run too: it is told), 2 bad input,
 75 interrupted and resumable. Ctrl-C ends at the next report with a checkpoint; a second one at
 once.
+
+`torchrun --nproc-per-node 2 -m trainers config.yaml` shares every batch between processes
+(`trainers.distributed`); the first of them speaks and writes.
 """
 
 from __future__ import annotations
@@ -75,32 +78,44 @@ def _train(config: TrainConfig, until: int, options: argparse.Namespace) -> int:
     from trainers import checkpoint
     from trainers.data import DataError
     from trainers.device import DeviceError
+    from trainers.distributed import GroupError, launched
     from trainers.loop import SegmentError, train
 
-    resume = checkpoint.newest(options.folder) or options.resume
     stopper = _Stopper()
-    _say_start(config, until, resume)
-    try:
-        reports = train(
-            config,
-            until=until,
-            folder=options.folder,
-            resume=resume,
-            anneal=options.anneal,
-            stop=stopper.asked,
-        )
-    except (SegmentError, checkpoint.CheckpointError, DataError, DeviceError) as error:
-        _say(f"{error}\nNothing was started.")
-        return EXIT_BAD_INPUT
-    _tell(reports, options.json)
+    with launched(config.device) as group:
+        resume = checkpoint.newest(options.folder) or options.resume
+        if group.leads:
+            _say_start(config, until, resume)
+        try:
+            reports = train(
+                config,
+                until=until,
+                folder=options.folder,
+                resume=resume,
+                anneal=options.anneal,
+                stop=stopper.asked,
+                group=group,
+            )
+        except (
+            SegmentError,
+            checkpoint.CheckpointError,
+            DataError,
+            DeviceError,
+            GroupError,
+        ) as error:
+            _say(f"{error}\nNothing was started.")
+            return EXIT_BAD_INPUT
+        _tell(reports, options.json, aloud=group.leads)
     if stopper.stopped:
         _say("interrupted; the same command goes on from the checkpoint")
         return EXIT_INTERRUPTED
     return 0
 
 
-def _tell(reports: Iterator[Report], as_json: bool) -> None:
+def _tell(reports: Iterator[Report], as_json: bool, *, aloud: bool) -> None:
     for report in reports:
+        if not aloud:
+            continue
         fields = dataclasses.asdict(report)
         if as_json:
             print(json.dumps({key: _plain(value) for key, value in fields.items()}), flush=True)

@@ -12,6 +12,7 @@ sweep there is little to overlap, and the graph stays the one that a single proc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,9 +83,11 @@ ALONE = Group()
 def joined(rank: int, workers: int, rendezvous: str, device: str = "cpu") -> Generator[Group]:
     """Meet the other processes at `rendezvous` (`tcp://host:port` or `file:///path`).
 
-    Every process calls it with its own rank, from 0. On `cuda` each takes the device that it
-    sees first: whoever starts it says which that is.
+    Every process calls it with its own rank, from 0. On `cuda` each takes one of the devices that
+    it sees, by its rank; where each sees but one, that one.
     """
+    if device == "cuda":
+        torch.cuda.set_device(rank % torch.cuda.device_count())
     distributed.init_process_group(
         "nccl" if device == "cuda" else "gloo",
         init_method=rendezvous,
@@ -96,3 +99,19 @@ def joined(rank: int, workers: int, rendezvous: str, device: str = "cpu") -> Gen
         yield Group(rank=rank, workers=workers)
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def launched(device: str) -> Generator[Group]:
+    """The group that a launcher (torchrun) told of in the environment; alone where none did.
+
+    `device` is a configuration's: auto, cpu or cuda.
+    """
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    if workers == 1:
+        yield ALONE
+        return
+    cuda = device != "cpu" and torch.cuda.is_available()
+    rank = int(os.environ["RANK"])
+    with joined(rank, workers, "env://", "cuda" if cuda else "cpu") as group:
+        yield group

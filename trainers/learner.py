@@ -120,6 +120,10 @@ class Learner:
                 self.micro_batch = smaller(len(windows), self.micro_batch or len(windows))
                 if self.micro_batch is None or self._group.workers > 1:
                     raise
+            if isinstance(
+                self._pass, Compiled
+            ):  # a graph's gradients do not outlive its next pass
+                self._pass = Compiled(self.network)
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             log.warning(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from trainers.checkpoint import read_position
 from trainers.config import TrainConfig
-from trainers.distributed import ALONE, Group, GroupError
+from trainers.distributed import ALONE, Group, GroupError, launched
 from trainers.loop import train
 
 Make = Callable[..., TrainConfig]
@@ -126,3 +126,26 @@ def test_shares_part_evenly_or_are_refused() -> None:
     assert ALONE.share(7, "sequences") == slice(0, 7)
     with pytest.raises(GroupError, match="9 sequences do not part evenly among 4 workers"):
         Group(rank=0, workers=4).share(9, "sequences")
+
+
+@pytest.mark.slow
+def test_the_command_under_torchrun(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(precision="fp32", horizon=8 * STEP)
+    file = tmp_path / "one.yaml"
+    file.write_text(config.canonical_json())
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    told = subprocess.run(
+        [sys.executable, *command, "-m", "trainers", str(file), "--json",
+         "--folder", str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=110, check=True,
+    )  # fmt: skip
+    reports = [json.loads(line) for line in told.stdout.splitlines()]
+    alone = list(train(config, until=8 * STEP, folder=tmp_path / "alone"))
+    assert [r["tokens"] for r in reports] == [r.tokens for r in alone]
+    assert reports[-1]["loss"] == pytest.approx(alone[-1].loss, abs=1e-5)
+
+
+def test_without_a_launcher_one_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with launched("auto") as group:
+        assert group == ALONE

@@ -22,8 +22,10 @@ raised by as much as Huber's penalty would lower its weight, so that a diverged 
 does not bend the law. Rows high above the lowest loss of their own curve are doubted too: a young
 curve is no power law yet.
 
-Every constant below was chosen on generated curves and on backtests within the first quarter of
-recorded ones (`scripts/bench_surrogates.py --inside 0.25`), none on how a recorded curve ends.
+Every constant below was set by hand, or chosen on generated curves and on backtests within the
+first quarter of recorded ones (`scripts/bench_surrogates.py --inside 0.25`), none on how a recorded
+curve ends. A schedule that decays makes a prefix no shorter run: there the law is sure and wrong
+about the rest of a curve, and whoever relies on it backtests first.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ Touches memory only. Log loss of trial i after D tokens is
 f has a prior: weak on E, A and B, moderately informative on the exponents (values that published
 laws span; Hoffmann et al. 2022, arXiv 2203.15556; Besiroglu et al. 2024, arXiv 2404.10102), an
 interaction c about zero, and a transient about zero, by which the tokens' term falls faster at
-first than later. The rest are zero-mean normal terms, so that all of it is one exact GP
-once f is linearised at its most probable parameters (Laplace): parameter uncertainty, offsets
-shrunk to zero and the residual surface come out of one covariance, and so do joint samples.
+first. The rest are zero-mean normal terms, so that all is one exact GP once f is linearised at its
+most probable parameters (Laplace): parameter uncertainty, offsets shrunk to zero and the residual
+surface come out of one covariance, and so do joint samples.
 
 - configuration: a level, and a part that scales the tokens' term, smooth in size and settings
 - own offset, own slope: the same two, each trial its own
@@ -22,10 +22,9 @@ raised by as much as Huber's penalty would lower its weight, so that a diverged 
 does not bend the law. Rows high above the lowest loss of their own curve are doubted too: a young
 curve is no power law yet.
 
-Every constant below was set by hand, or chosen on generated curves and on backtests within the
-first quarter of recorded ones (`scripts/bench_surrogates.py --inside 0.25`), none on how a recorded
-curve ends. A schedule that decays makes a prefix no shorter run: there the law is sure and wrong
-about the rest of a curve, and whoever relies on it backtests first.
+Constants were set by hand, or on generated curves and on backtests within the first quarter of
+recorded ones (`scripts/bench_surrogates.py --inside 0.25`), none on how a recorded curve ends.
+Where a schedule decays, a prefix is no shorter run: the law is then sure and wrong.
 """
 
 from __future__ import annotations

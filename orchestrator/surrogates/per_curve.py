@@ -3,8 +3,8 @@
 Touches memory only. The humblest surrogates, and the rivals of arXiv 2605.17234: power law,
 exponential, MMF, and a straight line in logs. Weak priors hold what few points leave open, and the
 spread is that of the coefficients (Laplace) with a doubt of the family itself, which grows in
-proportion to the log of the extrapolation. The sizes of noise and of that doubt are set by hand and
-fitted to no data: intervals want the backtest of whoever relies on them.
+proportion to the log of the extrapolation. The sizes of noise and of that doubt are set by hand
+and fitted to no data: intervals want the backtest of whoever relies on them.
 """
 
 from __future__ import annotations

@@ -136,6 +136,19 @@ def test_intervals_hold_what_they_say_on_curves_that_deviate() -> None:
     assert 0.65 <= inside / 48 <= 0.95
 
 
+def test_the_joint_covariance_is_that_of_the_samples() -> None:
+    pairs = list(observed(5, 8))
+    asked = [trial for trial, _ in pairs]
+    tokens = np.array([trial.end for trial in asked], dtype=np.int64)
+    fitted = JointLaw().fit(pairs, seed=0)
+    mean, covariance = fitted.joint(asked, tokens)
+    said = fitted.predict(asked, tokens, draws=20_000)
+    assert said.samples is not None
+    assert mean == pytest.approx(said.mean)
+    scale = np.outer(said.sd, said.sd)
+    assert np.cov(said.samples.T) / scale == pytest.approx(covariance / scale, abs=0.05)
+
+
 def test_thirty_curves_of_fifty_points_take_well_under_a_second() -> None:
     pairs = list(observed(30, 50))
     asked = [trial for trial, _ in pairs]

@@ -169,6 +169,8 @@ def main() -> int:
     try:
         source = source_of(args)
         who = contestants(args.policy, args.surrogate)
+        for name in args.surrogate if args.surrogate != ["none"] else ():
+            surrogate_of(name)
         budgets = [text.strip() for text in args.budget.split(",") if text.strip()]
         for text in budgets:
             flops_of(text, whole_cost(source, 0))

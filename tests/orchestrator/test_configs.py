@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.assembly.parts import policy_of
+from orchestrator.assembly.plan import kept_sizes, plan_of
 from orchestrator.pool import Pool, budget_flops, load_sweep
 from orchestrator.spec import SuccessiveHalving
 
@@ -43,3 +45,16 @@ def test_the_quickstart_fits_two_cores_and_five_minutes() -> None:
     assert budget_flops(spec, pool) / (2 * 15e9) < 150
     reads = {config.evaluation.tokens * config.evaluation.points for config in pool.configs}
     assert max(reads) * len(pool) < 20_000_000
+
+
+POLICIES = sorted((CONFIGS / "policies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=[path.stem for path in POLICIES])
+def test_there_is_a_sweep_for_each_policy_and_its_plan_is_affordable(path: Path) -> None:
+    spec, pool = load_sweep(path)
+    assert spec.name == path.stem
+    plan = plan_of(spec, pool)
+    assert 0 < plan.planned <= plan.budget
+    assert plan.rungs and kept_sizes(plan, spec)
+    assert policy_of(spec).name in (path.stem.replace("-", "_"), "successive_halving")

@@ -1,0 +1,88 @@
+"""The judge's further columns, on curves whose answers are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from orchestrator.judge import Contest, judged, lawful, replayed
+from orchestrator.judge.ceilings import Hindsight, Oracle
+from orchestrator.judge.coverage import covered
+from orchestrator.judge.recommending import (
+    by_forecasts,
+    by_textbook,
+    leader,
+    reaches,
+    recommend_regret,
+)
+from orchestrator.policies.choosing import Rule
+from orchestrator.policies.exhaustive import Exhaustive
+from orchestrator.policies.one_shot import OneShot
+from orchestrator.policies.ranking import ByChance
+from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.policies.uniform import Uniform
+from tests.orchestrator.policies.forecasting import Seer
+from tests.orchestrator.worlds import small_pool
+
+POOL, UNSIZED = small_pool(sizes=(1000, 2000, 4000, 8000, 16000), rates=(1, 6))
+CURVES = {name: replace(curve, params=POOL[name].params) for name, curve in UNSIZED.items()}
+BUDGET = int(0.1 * POOL.exhaustive_flops)
+
+
+def test_the_oracle_lies_between_chance_and_hindsight() -> None:
+    chance, plain, oracle, hindsight = (
+        judged(policy, POOL, CURVES, BUDGET).best_loss
+        for policy in (
+            SuccessiveHalving(spend_out=False, ranking=ByChance()),
+            SuccessiveHalving(spend_out=False),
+            SuccessiveHalving(spend_out=False, ranking=Oracle(CURVES)),
+            Hindsight(CURVES),
+        )
+    )
+    assert hindsight <= oracle <= plain
+    assert oracle < chance
+    assert judged(Hindsight(CURVES), POOL, CURVES, BUDGET).regret_to_hindsight <= 1e-9
+
+
+def test_who_is_recommended_and_what_it_costs() -> None:
+    state = replayed(Uniform(), POOL, CURVES, BUDGET)
+    flops = 10.0 * BUDGET
+    assert by_forecasts(Seer(), Rule(), gate=False)(state, flops) == "n16000-r1"
+    assert by_textbook(20)(state, 6.0 * 4000 * 20 * 4000).startswith("n4000")
+    assert recommend_regret("n16000-r1", POOL, CURVES, flops) == 0.0
+    assert recommend_regret("n1000-r6", POOL, CURVES, flops) > 0.1
+    best = min(state.trials.values(), key=lambda t: float(t.curve.loss.min()))
+    assert leader(state, flops) == best.id
+    assert reaches(POOL, CURVES, 1.0) and not reaches(POOL, CURVES, 1e30)
+
+
+def test_the_law_of_everything_errs_nowhere_and_one_run_leaves_none() -> None:
+    pool = POOL.subset([c.id for c in POOL.candidates if c.params < 16000])
+    whole = judged(Exhaustive(), pool, CURVES, pool.exhaustive_flops, contest=Contest(laws=True))
+    assert whole.law_error == pytest.approx(0.0, abs=1e-9)
+    assert whole.law_error_held_out is not None and whole.law_error_held_out < 2.0
+    assert whole.killed_share == 0.0
+    alone = judged(OneShot(), pool, CURVES, BUDGET, contest=Contest(laws=True))
+    assert alone.law_error is None and alone.law_error_held_out is None
+    assert alone.killed_share is not None and alone.killed_share > 0.4
+    assert (alone.sizes, alone.largest_share) == (1, pytest.approx(1.0, abs=0.1))
+
+
+def test_held_out_are_the_largest_that_nobody_could_buy() -> None:
+    pool = POOL.subset([c.id for c in POOL.candidates][:5])
+    assert [c.params for c in lawful.held_out(pool, CURVES)] == [
+        16000,
+        16000,
+        8000,
+    ]
+
+
+@pytest.mark.parametrize(("sd", "least", "most"), [(0.2, 1.0, 1.0), (1e-9, 0.0, 0.9)])
+def test_wide_intervals_cover_and_narrow_ones_do_not(sd: float, least: float, most: float) -> None:
+    state = replayed(Uniform(), POOL, CURVES, BUDGET // 4)
+    found = covered(Seer(sd=sd), state, CURVES)
+    assert found
+    shares = [record.inside[1] / record.targets for record in found]
+    assert least <= float(np.mean(shares)) <= most

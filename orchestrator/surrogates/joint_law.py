@@ -19,8 +19,7 @@ surface come out of one covariance, and so do joint samples.
 The sizes of these terms are fitted (marginal likelihood with log-normal priors), the scales at
 which they vary are fixed. Offsets and single rows are robust: what lies far out gets its variance
 raised by as much as Huber's penalty would lower its weight, so that a diverged curve or a spike
-does not bend the law. Rows high above the lowest loss of their own curve are doubted too: a young
-curve is no power law yet.
+does not bend the law. Rows high above their curve's lowest are doubted: young, no power law yet.
 
 Constants were set by hand, or on generated curves and on backtests within the first quarter of
 recorded ones (`scripts/bench_surrogates.py --inside 0.25`), none on how a recorded curve ends.

@@ -63,8 +63,8 @@ class SegmentError(ValueError):
 class Course:
     """One call's way from where the run stands to `until` tokens in whole steps.
 
-    Raises ValueError (of the module concerned) when the run cannot be as asked; writes nothing
-    before `begin`.
+    `corpus` is the configuration's, where the caller has it at hand. Raises ValueError (of the
+    module concerned) when the run cannot be as asked; writes nothing before `begin`.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Course:
         folder: Path,
         resume: Path | None = None,
         anneal: bool = False,
+        corpus: Corpus | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -82,7 +83,7 @@ class Course:
         self.target = config.floor_tokens(until)
         self.position = _BEGINNING if resume is None else checkpoint.read_position(resume)
         self.schedule = _schedule(config, self.position, self.target, resume, anneal)
-        self.corpus = prepare(config.data)
+        self.corpus = prepare(config.data) if corpus is None else corpus
         self._recipe = config.recipe() | {"corpus": self.corpus.digest}
         _check_recipe(self._recipe, self.position, resume)
         self._cost = model_cost(config.model)

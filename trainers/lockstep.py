@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from trainers.config import TrainConfig
+from trainers.corpus import prepare
 from trainers.course import Course, Report, SegmentError
 from trainers.device import Device, choose_device
 from trainers.evaluate import held_out_total
@@ -54,11 +55,15 @@ def train_lockstep(
     """
     if not members:
         raise SegmentError("a lockstep needs at least one member")
+    _check_alike([member.config for member in members])
+    corpus = prepare(members[0].config.data)
     courses = [
-        Course(m.config, until=until, folder=m.folder, resume=m.resume, anneal=anneal)
+        Course(
+            m.config, until=until, folder=m.folder, resume=m.resume, anneal=anneal, corpus=corpus
+        )
         for m in members
     ]
-    _check_alike(courses)
+    _check_together(courses)
     run = Lockstep(courses, choose_device(members[0].config))
     for place, member in enumerate(members):
         if member.resume is not None:
@@ -155,21 +160,28 @@ class Lockstep:
         self.feed.keep(slots)
 
 
-def _check_alike(courses: Sequence[Course]) -> None:
+def _check_alike(configs: Sequence[TrainConfig]) -> None:
     """Raise SegmentError unless the runs differ in nothing but what a stack keeps apart."""
+    ours, *others = [config.model_dump(mode="json", exclude=_OWN) for config in configs]
+    for place, theirs in enumerate(others, start=1):
+        _refuse(place, sorted(key for key in ours if ours[key] != theirs[key]))
+
+
+def _check_together(courses: Sequence[Course]) -> None:
+    """Raise SegmentError unless the runs stand and are evaluated at the same tokens."""
     first = courses[0]
     for place, course in enumerate(courses[1:], start=1):
-        ours = first.config.model_dump(mode="json", exclude=_OWN)
-        theirs = course.config.model_dump(mode="json", exclude=_OWN)
-        differing = sorted(key for key in ours if ours[key] != theirs[key])
-        if course.corpus.digest != first.corpus.digest:
-            differing.append("the text of the corpus")
+        differing: list[str] = []
         if course.position.tokens != first.position.tokens:
             differing.append("the tokens at which they stand")
         if course.places != first.places:
             differing.append("the places of evaluation")
-        if differing:
-            raise SegmentError(
-                f"members 0 and {place} of a lockstep differ in {', '.join(differing)}; "
-                "only seed, optimizer, schedule and checkpoint may"
-            )
+        _refuse(place, differing)
+
+
+def _refuse(place: int, differing: list[str]) -> None:
+    if differing:
+        raise SegmentError(
+            f"members 0 and {place} of a lockstep differ in {', '.join(differing)}; "
+            "only seed, optimizer, schedule and checkpoint may"
+        )

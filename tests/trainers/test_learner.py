@@ -111,6 +111,7 @@ def test_a_cpu_compiles_only_when_asked(make_config: Make) -> None:
     assert not compiles(make_config(), CPU, 1e30)
     assert not compiles(make_config(compile="never"), CPU, 1e30)
     assert compiles(make_config(compile="always"), CPU, 0.0)
+    assert make_config(compile="always").recipe() == make_config().recipe()
 
 
 @pytest.mark.slow

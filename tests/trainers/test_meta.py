@@ -66,6 +66,16 @@ def test_steps_between_two_reads(course: Course, resident: bool) -> None:
     assert steps(Learner(course.config, META), course, resident=resident) == {"meta"}
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen3"])
+def test_families_of_transformers(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, family: str
+) -> None:
+    shape = {"family": family, "layers": 1, "width": 16, "heads": 2, "context": 16}
+    config = make_config(model=shape)
+    course = Course(config, until=config.horizon, folder=tmp_path)
+    assert steps(Learner(config, META), course) == {"meta"}
+
+
 def test_micro_batches(course: Course) -> None:
     learner = Learner(course.config, META, micro_batch=2)
     assert steps(learner, course) == {"meta"}

@@ -30,6 +30,9 @@ from trainers.optimizer import apply_gradients, build_optimizer
 
 Build = Callable[[ModelConfig, torch.Generator], nn.Module]
 
+# What of a layer's hidden values (four widths, fp32) a core keeps at hand.
+CACHE_BYTES = 2**21
+
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +42,7 @@ class Learner:
     `build` makes it, as the contract of `trainers.network` asks, from the configuration and the
     run's generator. `flops` are those that the call has before it, by which `compile: auto` is
     decided. `group` are the processes that share every batch. `micro_batch` are the sequences of
-    one pass: all of them at first, fewer once they did not fit.
+    one pass: by default what suits the device, and fewer once they did not fit.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Learner:
             self._pass = Compiled(self.network, graphs=config.compile == "graphs")
         self._parameters: list[Tensor] = list(self.network.parameters())
         self._clip = config.optimizer.clip
-        self.micro_batch = micro_batch
+        self.micro_batch = micro_batch or cached_rows(config, device, group)
 
     def train(
         self, feed: Feed, rates: Callable[[int], float], first: int, past: int
@@ -144,6 +147,20 @@ class Learner:
         if total is None:
             raise ValueError("a batch has no sequences")
         return total
+
+
+def cached_rows(config: TrainConfig, device: Device, group: Group = ALONE) -> int | None:
+    """Sequences of one pass that keep a layer's hidden values in a core's cache; None for all.
+
+    In fp32 on a CPU that is 3 to 8 % of a step from 128 channels up. In bf16 it would cost more,
+    since every pass rounds the weights anew.
+    """
+    sequences = config.sequences_per_step // group.workers
+    if device.device.type != "cpu" or device.precision != "fp32":
+        return None
+    values = 4 * config.model.width * config.model.context
+    rows = max(1, CACHE_BYTES // (4 * values))
+    return None if rows >= sequences else smaller(sequences, rows + 1)
 
 
 def smaller(sequences: int, rows: int) -> int | None:

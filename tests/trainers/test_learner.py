@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from trainers.compiling import COMPILE_S, COMPILED_MFU, EAGER_MFU, worthwhile
 from trainers.config import ModelConfig, TrainConfig
 from trainers.device import Device
 from trainers.distributed import Group
-from trainers.learner import Learner, compiles, garbage_kept, smaller
+from trainers.learner import Learner, cached_rows, compiles, garbage_kept, smaller
 from trainers.network import build_network
 
 Make = Callable[..., TrainConfig]
@@ -67,6 +68,20 @@ def test_the_largest_micro_batch_that_fits_is_found(
     learner.step(windows(), 1e-2)
     assert learner.network.seen[5:] == [4, 4, 4]
     assert "going on by 4 rows" in caplog.text
+
+
+def test_passes_suit_the_cache_of_a_cpu_in_fp32(make_config: Make) -> None:
+    def rows(width: int, sequences: int, **device: str) -> int | None:
+        config = make_config(
+            model={"layers": 1, "width": width, "context": 128},
+            batch_tokens=128 * sequences,
+            horizon=12800 * sequences,
+        )
+        return cached_rows(config, replace(CPU, **device))  # pyright: ignore[reportArgumentType]
+
+    assert [rows(32, 16), rows(64, 16), rows(128, 16), rows(256, 16)] == [None, None, 8, 4]
+    assert [rows(128, 12), rows(8192, 4)] == [6, 1]
+    assert rows(128, 16, precision="bf16") is None
 
 
 def test_one_sequence_that_does_not_fit_is_an_error(make_config: Make) -> None:

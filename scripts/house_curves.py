@@ -125,10 +125,11 @@ def export(sweep: Sweep, out: Path) -> int:
     held_out = max(candidate.params for candidate in sweep.pool)
     trunks = list(trunk_rows(sweep, trials, held_out))
     ends = list(end_rows(sweep, trials, held_out))
-    packed = gzip.compress(table(trunks).encode(), mtime=0)
-    plain = table(ends).encode()
-    (out / CURVES).write_bytes(packed)
-    (out / ENDS).write_bytes(plain)
+    files = {CURVES: gzip.compress(table(trunks).encode(), mtime=0)}
+    if ends:  # annealing comes last
+        files[ENDS] = table(ends).encode()
+    for name, content in files.items():
+        (out / name).write_bytes(content)
     facts = {
         "schema": "frontrunner.house/1",
         "spec": json.loads(sweep.first.model_dump_json()),
@@ -137,10 +138,7 @@ def export(sweep: Sweep, out: Path) -> int:
         "facts": dict(sweep.opened.environment.facts),
         "flops": sweep.state.ledger.spent,
         "diverged": sorted(t.id for t in trials if t.diverged is not None),
-        "sha256": {
-            CURVES: hashlib.sha256(packed).hexdigest(),
-            ENDS: hashlib.sha256(plain).hexdigest(),
-        },
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     (out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     curves = len({row["curve_id"] for row in trunks})

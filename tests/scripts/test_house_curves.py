@@ -59,6 +59,7 @@ def test_the_sweep_is_what_the_issue_asks_for() -> None:
     assert largest < 33_900_000  # below one epoch of the source
 
 
+@pytest.mark.slow
 def test_a_sweep_becomes_tables_that_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = tmp_path / "text"
     source.mkdir()

@@ -1,0 +1,170 @@
+"""Designs on curves: which runs to train how far, so that a normal belief is surest at a target.
+
+A place is a candidate after some tokens; training a candidate to a length shows the loss at every
+place up to it, of which the early ones teach little and are left out. With t the target and r the
+places that a purchase shows, it lowers the variance at the target by cov(t, r) (cov(r, r) +
+noise)^-1 cov(r, t), whatever the losses turn out to be: so a whole plan can be made before any of
+it is bought, each purchase on the belief that those before it leave (V-optimal design, Fedorov
+1972; greedy with deflation as in Krause, Singh and Guestrin 2008, JMLR 9:235). Touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from orchestrator.values import Candidate, FloatArray, IntArray
+
+Aim: TypeAlias = Literal["target", "knowledge"]
+
+SHOWN = 4
+"""Places of a purchase that teach: the last ones, where places stand evenly in log tokens."""
+EXPONENTS = (0.4, 0.7, 1.0)
+"""A gain is divided by its cost to one of these powers, whichever makes the better plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A candidate that can be trained on: to which `lengths` (tokens, increasing), and how many
+    of them, the first `done`, are behind it already; `tokens` it has."""
+
+    candidate: Candidate
+    lengths: tuple[int, ...]
+    done: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Train the candidate number `who` on to its length number `length`, for `flops` more."""
+
+    who: int
+    length: int
+    flops: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Steps in the order of choice; several of one candidate go ever further. `before`, `after`:
+    mean variance at the target."""
+
+    steps: tuple[Step, ...]
+    before: float
+    after: float
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Ground:
+    """What is known, while a plan is made. covariance (targets + places): targets first, then the
+    lengths of each candidate in turn; first (candidates,): where those begin. noise: variance of
+    one evaluation."""
+
+    covariance: FloatArray
+    targets: int
+    first: IntArray
+    noise: float
+
+    @property
+    def spread(self) -> float:
+        """Mean variance at the target."""
+        return float(self.covariance.diagonal()[: self.targets].mean())
+
+    def copy(self) -> Ground:
+        return Ground(
+            covariance=self.covariance.copy(),
+            targets=self.targets,
+            first=self.first,
+            noise=self.noise,
+        )
+
+    def gains(self, rows: IntArray, noise: FloatArray, aim: Aim) -> FloatArray:
+        """What each purchase brings: (purchases,). rows (purchases, SHOWN): its places, -1 for
+        none; noise like it, their variances."""
+        own, across = self._blocks(rows, noise)
+        if aim == "knowledge":
+            return np.linalg.slogdet(own / noise[:, :, None])[1]
+        moved = np.linalg.solve(own, across)
+        return np.einsum("prt,prt->p", across, moved) / self.targets
+
+    def observe(self, rows: IntArray, noise: FloatArray) -> None:
+        """Let these places (shown,) be seen."""
+        kept = rows >= 0
+        rows, noise = rows[kept], noise[kept]
+        across = self.covariance[rows]
+        own = across[:, rows] + np.diag(noise)
+        self.covariance = self.covariance - across.T @ np.linalg.solve(own, across)
+
+    def _blocks(self, rows: IntArray, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Covariance of the observations (purchases, SHOWN, SHOWN), and with the targets
+        (purchases, SHOWN, targets); nothing where there is no place."""
+        there = (rows >= 0).astype(np.float64)
+        own = self.covariance[rows[:, :, None], rows[:, None, :]]
+        own = own * (there[:, :, None] * there[:, None, :])
+        own = own + noise[:, :, None] * np.eye(rows.shape[1])
+        return own, self.covariance[rows, : self.targets] * there[:, :, None]
+
+
+def shows(standing: Standing, length: int, done: int, first: int) -> IntArray:
+    """The places (SHOWN,) that training from length `done` to `length` shows, -1 for none."""
+    rows = np.arange(length - SHOWN + 1, length + 1)
+    return np.where(rows >= max(done, 0), rows + first, -1).astype(np.int64)
+
+
+def noises(standing: Standing, length: int, variance: float) -> FloatArray:
+    """Variance of what is seen at the last places up to a length: earlier ones count less, in
+    proportion to tokens."""
+    lengths = np.array(standing.lengths, dtype=np.float64)
+    rows = np.maximum(np.arange(length - SHOWN + 1, length + 1), 0)
+    return variance * lengths[length] / lengths[rows]
+
+
+def planned(
+    ground: Ground,
+    standings: Sequence[Standing],
+    budget: float,
+    *,
+    aim: Aim = "target",
+    exponents: Sequence[float] = EXPONENTS,
+) -> Plan:
+    """The best of the greedy plans within `budget` FLOPs; without steps where nothing fits."""
+    plans = [_greedy(ground.copy(), standings, budget, aim, power) for power in exponents]
+    return min(plans, key=lambda plan: plan.after)
+
+
+def _greedy(
+    ground: Ground, standings: Sequence[Standing], budget: float, aim: Aim, power: float
+) -> Plan:
+    before, left = ground.spread, budget
+    done = [standing.done for standing in standings]
+    tokens = [standing.tokens for standing in standings]
+    steps: list[Step] = []
+    while True:
+        offers = [
+            Step(who=who, length=length, flops=flops)
+            for who, standing in enumerate(standings)
+            for length in range(done[who], len(standing.lengths))
+            if 0 < (flops := _cost(standing, length, tokens[who])) <= left
+        ]
+        if not offers:
+            return Plan(steps=tuple(steps), before=before, after=ground.spread)
+        rows = np.stack([
+            shows(standings[o.who], o.length, done[o.who], int(ground.first[o.who]))
+            for o in offers
+        ])  # fmt: skip
+        noise = np.stack([noises(standings[o.who], o.length, ground.noise) for o in offers])
+        gains = ground.gains(rows, noise, aim)
+        best = int(np.argmax(gains / np.array([float(o.flops) for o in offers]) ** power))
+        step = offers[best]
+        ground.observe(rows[best], noise[best])
+        done[step.who] = step.length + 1
+        tokens[step.who] = standings[step.who].lengths[step.length]
+        left -= step.flops
+        steps.append(step)
+
+
+def _cost(standing: Standing, length: int, tokens: int) -> int:
+    candidate = standing.candidate
+    return candidate.flops(standing.lengths[length]) - candidate.flops(tokens)

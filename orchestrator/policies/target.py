@@ -1,0 +1,245 @@
+"""The aim `target` on curves: buy the lengths of runs that make the law surest at the target.
+
+A joint normal belief of all curves (law, offsets, what the law misses, drift) says what each
+purchase would do to the variance at the target, before it is made. Each time a plan for the whole
+rest of the budget is drawn up (`design`), and its cheapest steps are bought first: they are in
+the plan anyway, and what they teach of the belief itself mends the rest of it. What is in flight
+counts as seen. Touches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.policies.design import (
+    EXPONENTS,
+    Aim,
+    Ground,
+    Plan,
+    Standing,
+    Step,
+    noises,
+    planned,
+    shows,
+)
+from orchestrator.policies.searching import POINT_SD, observed_of
+from orchestrator.state import SweepState
+from orchestrator.surrogates.base import Joint, JointSurrogate, NoForecast
+from orchestrator.values import Candidate, Decision, Expectation, Extend, Stop
+
+HALF_80 = 1.2816
+"""Half-width of a normal's central 80 % interval, in sd."""
+LENGTHS = 6
+"""Lengths of a run that are offered: its end, and halves of it."""
+_NO_MORE = "no more is bought: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """`targets`: (candidate, tokens) where the law must be right; the candidates need not be in
+    the pool. `half_width` (80 %, of log loss) at which to end. `at_once`: segments in flight at
+    most, all that are free without it."""
+
+    surrogate: JointSurrogate
+    targets: tuple[tuple[Candidate, int], ...]
+    half_width: float | None = None
+    at_once: int | None = None
+    lengths: int = LENGTHS
+    aim: Aim = "target"
+    exponents: tuple[float, ...] = EXPONENTS
+
+    @property
+    def name(self) -> str:
+        return "active"
+
+    @property
+    def watches_points(self) -> bool:
+        return False
+
+    def decide(self, state: SweepState) -> list[Decision]:
+        free = _free(state, self.at_once)
+        standings = [s for c in state.pool if (s := _standing(state, c, self.lengths)) is not None]
+        if free < 1 or not standings or _ended(state):
+            return []
+        observed = observed_of(state)
+        if not observed:
+            return [] if state.in_flight else _first(standings, state.remaining)
+        try:
+            forecaster = self.surrogate.fit(observed, seed=state.terms.seed)
+            asked = [*self.targets, *((s.candidate, n) for s in standings for n in s.lengths)]
+            belief = forecaster.joint(
+                [candidate for candidate, _ in asked],
+                np.array([tokens for _, tokens in asked], dtype=np.int64),
+            )
+        except NoForecast as error:
+            return [] if state.in_flight else _first(standings, state.remaining, str(error))
+        ground = _ground(belief, standings, len(self.targets))
+        _see_flights(state, ground, standings)
+        if self.half_width is not None and HALF_80 * math.sqrt(ground.spread) <= self.half_width:
+            return [] if state.in_flight else _stops(state, self.half_width, ground.spread)
+        idle = [_without_flight(state, standing) for standing in standings]
+        plan = planned(
+            ground, idle, float(state.remaining), aim=self.aim, exponents=self.exponents
+        )
+        return list(self._bought(plan, ground, idle, belief, free))
+
+    def _bought(
+        self,
+        plan: Plan,
+        ground: Ground,
+        standings: Sequence[Standing],
+        belief: Joint,
+        free: int,
+    ) -> list[Extend]:
+        """The cheapest steps of the plan that can begin now, one a candidate, and what each is
+        expected to do on the belief that those before it leave."""
+        begun: set[int] = set()
+        bought: list[Extend] = []
+        for step in sorted(_openings(plan), key=lambda step: step.flops):
+            if len(bought) == free:
+                break
+            if step.who in begun:
+                continue
+            begun.add(step.who)
+            bought.append(self._extend(step, plan, ground, standings[step.who], belief))
+        return bought
+
+    def _extend(
+        self, step: Step, plan: Plan, ground: Ground, standing: Standing, belief: Joint
+    ) -> Extend:
+        first = int(ground.first[step.who])
+        before = HALF_80 * math.sqrt(ground.spread)
+        ground.observe(
+            shows(standing, step.length, standing.done, first),
+            noises(standing, step.length, ground.noise),
+        )
+        after = HALF_80 * math.sqrt(ground.spread)
+        place = first + step.length
+        tokens = standing.lengths[step.length]
+        return Extend(
+            trial=standing.candidate.id,
+            tokens=tokens,
+            reason=f"expected half-width at the target {before:.4f} -> {after:.4f} for "
+            f"{step.flops:.2g} FLOPs; the plan for the whole rest of the budget ends at "
+            f"{HALF_80 * math.sqrt(plan.after):.4f} (80 %, of log loss)",
+            expected=Expectation(
+                tokens=tokens,
+                loss=math.exp(float(belief[0][place])),
+                sd=math.sqrt(max(float(belief[1][place, place]), 0.0)),
+                by=self.surrogate.name,
+            ),
+        )
+
+
+def _openings(plan: Plan) -> list[Step]:
+    """The first step of each candidate in the plan."""
+    first: dict[int, Step] = {}
+    for step in plan.steps:
+        first.setdefault(step.who, step)
+    return list(first.values())
+
+
+def _free(state: SweepState, at_once: int | None) -> int:
+    """How many segments may begin now."""
+    slots = state.environment.slots if state.environment is not None else 1
+    most = slots if at_once is None else min(slots, at_once)
+    return most - sum(trial.in_flight for trial in state.trials.values())
+
+
+def _standing(state: SweepState, candidate: Candidate, lengths: int) -> Standing | None:
+    """What is still to be had of a candidate; None for one that is out or at its end."""
+    trial = state.trials.get(candidate.id)
+    if trial is not None and trial.out:
+        return None
+    tokens = trial.trunk.tokens if trial is not None else 0
+    if tokens >= candidate.end:
+        return None
+    step = candidate.tokens_per_step
+    goals = {int(candidate.end / 2**k) // step * step for k in range(lengths)}
+    ordered = tuple(sorted(goal for goal in goals if goal > 0))
+    return Standing(
+        candidate=candidate,
+        lengths=ordered,
+        done=sum(goal <= tokens for goal in ordered),
+        tokens=tokens,
+    )
+
+
+def _ground(belief: Joint, standings: Sequence[Standing], targets: int) -> Ground:
+    counts = [len(standing.lengths) for standing in standings]
+    return Ground(
+        covariance=belief[1],
+        targets=targets,
+        first=(targets + np.cumsum([0, *counts[:-1]])).astype(np.int64),
+        noise=POINT_SD**2,
+    )
+
+
+def _see_flights(state: SweepState, ground: Ground, standings: Sequence[Standing]) -> None:
+    """What is on its way counts as seen."""
+    for who, standing in enumerate(standings):
+        aim = _flight(state, standing)
+        if aim is not None:
+            first = int(ground.first[who])
+            ground.observe(
+                shows(standing, aim, standing.done, first),
+                noises(standing, aim, ground.noise),
+            )
+
+
+def _flight(state: SweepState, standing: Standing) -> int | None:
+    """The length that a candidate is on its way to."""
+    trial = state.trials.get(standing.candidate.id)
+    if trial is None or not trial.in_flight:
+        return None
+    reached = sum(goal <= trial.trunk.target for goal in standing.lengths)
+    return reached - 1 if reached > standing.done else None
+
+
+def _without_flight(state: SweepState, standing: Standing) -> Standing:
+    """Nothing is offered of a candidate that is on its way."""
+    trial = state.trials.get(standing.candidate.id)
+    if trial is None or not trial.in_flight:
+        return standing
+    return Standing(
+        candidate=standing.candidate,
+        lengths=standing.lengths,
+        done=len(standing.lengths),
+        tokens=standing.tokens,
+    )
+
+
+def _first(standings: Sequence[Standing], affordable: int, why: str = "") -> list[Decision]:
+    """Where nothing can be forecast yet: the cheapest step there is."""
+    costs = [
+        (s.candidate.flops(s.lengths[s.done]) - s.candidate.flops(s.tokens), place)
+        for place, s in enumerate(standings)
+        if s.done < len(s.lengths)
+    ]
+    if not costs or min(costs)[0] > affordable:
+        return []
+    chosen = standings[min(costs)[1]]
+    reason = "the cheapest step there is: nothing can be forecast yet" + (why and f" ({why})")
+    return [Extend(trial=chosen.candidate.id, tokens=chosen.lengths[chosen.done], reason=reason)]
+
+
+def _ended(state: SweepState) -> bool:
+    return any(
+        trial.stop_reason is not None and trial.stop_reason.startswith(_NO_MORE)
+        for trial in state.trials.values()
+    )
+
+
+def _stops(state: SweepState, asked: float, variance: float) -> list[Decision]:
+    """Say why nothing more is bought, to the trials that could go on."""
+    why = (
+        f"the half-width at the target is {HALF_80 * math.sqrt(variance):.4f} of log loss (80 %), "
+        f"and {asked:.4f} was asked for"
+    )
+    trials = [t for t in state.trials.values() if not t.out]
+    idle = [t for t in trials if t.trunk.tokens < t.candidate.end]
+    return [Stop(trial=t.id, reason=_NO_MORE + why) for t in idle or trials[-1:]]

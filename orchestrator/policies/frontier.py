@@ -10,7 +10,8 @@ what was left behind may be taken up again.
    whole curve, in the manner of Jones et al. 1998).
 
 A choice follows the textbook's size unless the forecasts are surely better (`choosing`); where
-they fail their backtest, the current loss decides among candidates of that size. Touches nothing.
+they fail their backtest, the current loss decides among candidates of that size, by plain halving
+where there are many. Touches nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orchestrator.policies.acquisition import different_sizes
+from orchestrator.policies.bracket import Bracket
 from orchestrator.policies.choosing import Choice, Rule, chosen
+from orchestrator.policies.ranking import ByLoss
 from orchestrator.policies.searching import (
     DUST,
     Ahead,
@@ -29,6 +32,7 @@ from orchestrator.policies.searching import (
     observed_of,
     telling,
 )
+from orchestrator.policies.textbook import alike
 from orchestrator.policies.trust import Belief, Remembered, believed, fingerprint
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
@@ -36,6 +40,8 @@ from orchestrator.trial import Trial
 from orchestrator.values import Candidate, Decision, Extend, Stop
 
 LAW_SIZES = 4
+MANY = 4
+"""Candidates alike, from which on halving among them costs less than a wrong guess."""
 STARTS = 4
 START_SHARE = 0.01
 LEVELS = 14
@@ -81,6 +87,10 @@ class Frontier:
         if state.in_flight:
             return []
         belief = self._belief(state)
+        if not belief.trusted:
+            halved = self._halved(state)
+            if halved:
+                return halved
         bought = self._searched(state, belief) or self._rung(state, belief)
         return [bought] if bought is not None else self._finish(state, belief)
 
@@ -90,6 +100,23 @@ class Frontier:
             (seed, fingerprint(observed)),
             lambda: believed(self.surrogate, observed, seed=seed, gate=self.gate),
         )
+
+    def _halved(self, state: SweepState) -> list[Decision]:
+        """Where neither forecasts nor the textbook tell candidates apart, plain halving does."""
+        goal = self.most * state.terms.budget
+        group = alike(state.pool.candidates, goal, self.rule.tokens_per_param)
+        if len(group) < MANY:
+            return []
+        bracket = Bracket(
+            candidates=tuple(group),
+            budget=int(goal),
+            eta=2,
+            ranking=ByLoss(),
+            name=f"no forecast is trusted, and the textbook's size is that of {len(group)}: ",
+        )
+        decisions = list(bracket.next(state).decisions)
+        cost = sum(_cost(state, each) for each in decisions if isinstance(each, Extend))
+        return decisions if cost <= state.remaining else []
 
     def _searched(self, state: SweepState, belief: Belief) -> Extend | None:
         """A short run that tells about the finish, while the share for that lasts."""
@@ -230,6 +257,12 @@ def _able(state: SweepState) -> list[Candidate]:
         for candidate in state.pool.candidates
         if candidate.id not in state.trials or not state.trials[candidate.id].out
     ]
+
+
+def _cost(state: SweepState, decision: Extend) -> int:
+    trial, candidate = state.trials.get(decision.trial), state.pool[decision.trial]
+    done = trial.trunk.tokens if trial is not None else 0
+    return candidate.flops(decision.tokens) - candidate.flops(done)
 
 
 def _compute(trial: Trial) -> int:

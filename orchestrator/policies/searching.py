@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from orchestrator.policies.trust import Belief
 from orchestrator.state import SweepState
 from orchestrator.values import Candidate, Curve, Expectation, Extend, FloatArray
 
+_Entry = TypeVar("_Entry")
 DRAWS = 256
 MOST_QUERIES = 400
 DUST = 2e-3
@@ -89,7 +91,7 @@ def telling(
             found = purchases(state, candidate, np.array(levels), affordable=affordable, most=most)
             offers.extend(o for o in found if o.candidate.flops(o.tokens) <= 1.01 * max(levels))
     options = [(c, tokens) for c, tokens in ahead.options if forecaster.forecasts(c)]
-    offers, options = offers[:MOST_QUERIES], options[:MOST_QUERIES]
+    offers, options = _thinned(offers), _thinned(options)
     if not offers or len(options) < 2:
         return None
     asked = [*options, *((o.candidate, o.tokens) for o in offers)]
@@ -118,6 +120,11 @@ def telling(
             by=by,
         ),
     )
+
+
+def _thinned(entries: list[_Entry]) -> list[_Entry]:
+    """At most MOST_QUERIES of them, evenly from all over a large pool."""
+    return entries[:: -(-len(entries) // MOST_QUERIES)] if entries else entries
 
 
 def lowering(

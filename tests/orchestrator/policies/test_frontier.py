@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.crossings import crossing_curves
 from orchestrator.journal import MemoryJournal
 from orchestrator.judge import frontier_regret, hindsight
 from orchestrator.policies.choosing import Rule
@@ -11,6 +12,7 @@ from orchestrator.policies.frontier import Frontier
 from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.pool import Pool
 from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.worlds import drive, small_pool
 
@@ -78,3 +80,18 @@ def test_the_textbook_stands_unless_forecasts_are_sure() -> None:
     )
     state = drive(POOL, CURVES, unsure, BUDGET).state
     assert unsure.recommended(state).candidate.params == 4000
+
+
+def test_where_nothing_tells_candidates_apart_plain_halving_does() -> None:
+    """Curves of one size that cross, and a surrogate that misleads: never worse than halving."""
+    curves = crossing_curves(12, 0.9, "ou", seed=0)
+    pool = Pool(candidates=tuple(curve.candidate(name) for name, curve in curves.items()))
+    budget = 0.1 * pool.exhaustive_flops
+    ours = drive(pool, curves, Frontier(surrogate=Seer(sign=-1)), budget).state
+    plain = drive(pool, curves, SuccessiveHalving(), budget).state
+    best = [
+        min(float(t.curve.loss.min()) for t in state.trials.values() if len(t.curve))
+        for state in (ours, plain)
+    ]
+    assert best[0] <= 1.003 * best[1]
+    assert len(ours.trials) == len(pool)

@@ -175,7 +175,18 @@ def _add_row(curves: dict[str, _Growing], row: Row) -> None:
 
 
 def _params(cells: Mapping[str, str]) -> int | None:
-    return round(_positive(cells, "params")) if "params" in cells else None
+    return whole_params(_positive(cells, "params")) if "params" in cells else None
+
+
+def whole_params(value: float) -> int:
+    """A count of parameters. Raises ValueError for one in millions or billions, which has a
+    fraction: rounded, 0.125 would be no model and 1.3 another one."""
+    whole = round(value)
+    if abs(value - whole) > 1e-6 * value:
+        raise ValueError(
+            f"params {value:g} is no whole number; write a count of parameters, such as 125000000"
+        )
+    return whole
 
 
 def _positive(cells: Mapping[str, str], column: str) -> float:

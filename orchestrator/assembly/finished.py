@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.recorded import LARGEST_BYTES, RecordedCurve, RecordedError
+from orchestrator.recorded import LARGEST_BYTES, RecordedCurve, RecordedError, whole_params
 
 NEEDED = ("params", "tokens", "loss")
 
@@ -33,7 +33,12 @@ def finished_in(path: str) -> dict[str, RecordedCurve] | None:
         runs: dict[str, RecordedCurve] = {}
         for row in reader:
             cells = {(k or "").strip(): v for k, v in row.items()}
-            runs[f"run-{len(runs) + 1}"] = _run(f"{path}, line {reader.line_num}", cells)
+            place = f"{path}, line {reader.line_num}"
+            if None in row:
+                raise RecordedError(
+                    f"{place} has more cells than the header; numbers are written without commas"
+                )
+            runs[f"run-{len(runs) + 1}"] = _run(place, cells)
     except csv.Error as error:
         raise RecordedError(f"{path} is no CSV table: {error}") from None
     if not runs:
@@ -74,12 +79,16 @@ def _run(place: str, cells: Mapping[str, str | list[str] | None]) -> RecordedCur
     flops = _positive(place, cells, "flops") if "flops" in cells else 6.0 * params * tokens
     if not tokens.is_integer() or tokens >= 2**63:
         raise RecordedError(f"{place}: tokens {cells['tokens']!r} is no whole number below 2**63")
+    try:
+        size = whole_params(params)
+    except ValueError as error:
+        raise RecordedError(f"{place}: {error}") from None
     return RecordedCurve(
         curve_id=place,
         tokens=np.array([int(tokens)], np.int64),
         flops=np.array([flops], np.float64),
         loss=np.array([loss], np.float64),
-        params=round(params),
+        params=size,
     )
 
 

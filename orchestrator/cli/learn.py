@@ -168,7 +168,8 @@ def _law_rows(result: LawResult) -> list[list[str]]:
         if place == 0 and law is not None:
             about = f"L = {result.expression}"
         elif place == 1 and law is not None:
-            about = f"{law.rows} rows of {law.trials} trials, {', '.join(result.phases)} points"
+            points = f", {', '.join(result.phases)} points" if result.phases else ""
+            about = f"{law.rows} rows of {law.trials} trials{points}"
         elif place == 2 and result.held_out is not None:
             about = (
                 f"{100 * result.held_out.error:+.1f} % at a size held out "

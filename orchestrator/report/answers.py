@@ -207,7 +207,7 @@ def _disagreement(conclusions: Conclusions) -> Sequence[str]:
         for result in conclusions.laws
         if result.line is not None
         and result.posterior is not None
-        and result.phases == ("stable",)
+        and "annealed" not in result.phases
     ]
     found: list[str] = []
     for i, (one, low, high) in enumerate(ends):
@@ -257,9 +257,11 @@ def _sentence(conclusions: Conclusions) -> str:
     if target is None:
         return _no_law(conclusions)
     loss = interval(target.loss, conclusions.question.level)
-    kind = "an annealed" if "annealed" in target.phases else "a constant-rate"
+    kind = {("annealed",): "an annealed loss", ("stable",): "a constant-rate loss"}.get(
+        target.phases, "a loss"
+    )
     sentence = (
-        f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} loss of "
+        f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} of "
         f"{loss} nats per token"
     )
     if target.params is None or target.tokens is None:

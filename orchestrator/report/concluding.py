@@ -111,7 +111,7 @@ def _along_frontier(
         expression=form.expression,
         source=form.source,
         basis="the frontier: the lowest loss seen at each compute",
-        phases=("stable",),
+        phases=evidence.phases,
     )
     try:
         if isinstance(edge, FitError):
@@ -151,7 +151,7 @@ def _of_size_and_data(
         source=form.source,
         basis=f"trials within 1 % of the best of their size, without the first "
         f"{words.share(question.burn_in)} of each curve",
-        phases=("stable",),
+        phases=evidence.phases,
     )
     try:
         runs = evidence.stable_runs()
@@ -358,6 +358,11 @@ def _doubts(evidence: Evidence) -> Sequence[str]:
     if evidence.cut_short:
         found.append(
             f"failed, with the points up to there in the laws: {', '.join(evidence.cut_short)}"
+        )
+    if not evidence.phases and any(len(trial.stable) > 1 for trial in evidence.trials):
+        found.append(
+            "the table does not say at which rate its points were taken: each counts as the end of"
+            " a shorter run, which holds at a constant rate; of curves that decay keep the ends"
         )
     found.extend(_grid_edges(evidence))
     return found

@@ -55,12 +55,14 @@ class TrialEvidence:
 class Evidence:
     """All usable trials, in the order of the pool. `burn_in` is the share of each curve that is
     dropped as its start. `left_out` says what was excluded, and why; `cut_short` names the failed
-    trials, whose points stay."""
+    trials, whose points stay. `phases` are those of the points taken as stable; none where a table
+    does not say."""
 
     trials: tuple[TrialEvidence, ...]
     burn_in: float = 0.1
     left_out: tuple[str, ...] = ()
     cut_short: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ("stable",)
 
     def with_points(self) -> tuple[TrialEvidence, ...]:
         return tuple(trial for trial in self.trials if len(trial.stable))
@@ -119,7 +121,7 @@ class Evidence:
             return None
         costliest = max(trials, key=lambda trial: float(trial.stable.flops[-1]))
         rest = tuple(trial for trial in self.trials if trial.params != costliest.params)
-        return Evidence(trials=rest, burn_in=self.burn_in), costliest
+        return Evidence(trials=rest, burn_in=self.burn_in, phases=self.phases), costliest
 
     def free_settings(self) -> tuple[str, ...]:
         """Varied keys that differ within a size: what is tuned, rather than what makes the
@@ -256,7 +258,8 @@ def _loss_at(curve: Curve, tokens: int) -> float | None:
 def evidence_from_curves(
     curves: Mapping[str, tuple[int, Curve, Sequence[tuple[str, Scalar]]]], *, burn_in: float
 ) -> Evidence:
-    """The evidence in recorded curves: (params, curve, settings) by id, all points as stable."""
+    """The evidence in recorded curves: (params, curve, settings) by id. All points count as those
+    of a constant rate do; what they are is not known, and the evidence says so."""
     return Evidence(
         trials=tuple(
             TrialEvidence(
@@ -269,4 +272,5 @@ def evidence_from_curves(
             for name, (params, curve, settings) in curves.items()
         ),
         burn_in=burn_in,
+        phases=(),
     )

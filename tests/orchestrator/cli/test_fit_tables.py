@@ -57,6 +57,25 @@ def test_finished_runs_and_a_law_in_one_line(table: Path, capsys: Streams) -> No
     assert loss["value"] == pytest.approx(float(true_loss(3e9, 2e11)), rel=0.03)
 
 
+def test_a_table_is_not_said_to_be_of_a_constant_rate(
+    table: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished runs have mostly decayed; nobody has said so, nor the contrary."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["fit", "runs.csv", "--form", "chinchilla", "--draws", "20"]) == 0
+    said = capsys.readouterr().err
+    assert "the law says a loss of" in said and "24 rows of 24 trials" in said
+    assert "constant" not in said and "stable" not in said
+    rows = ["curve_id,params,tokens,flops,loss"]
+    for size in (1e7, 3e7, 1e8, 3e8):
+        for tokens in (1e9, 2e9, 4e9, 8e9):
+            loss = float(true_loss(size, tokens))
+            rows.append(f"{size:.0f},{size:.0f},{tokens:.0f},{6 * size * tokens!r},{loss!r}")
+    Path("curves.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert run(["fit", "curves.csv", "--form", "chinchilla", "--draws", "20"]) == 0
+    assert "does not say at which rate its points were taken" in capsys.readouterr().err
+
+
 def test_no_engine_is_loaded(table: Path) -> None:
     spoken = subprocess.run(
         [sys.executable, "-c", _ASK.format(line=LINE)],
@@ -96,6 +115,9 @@ def test_a_form_that_cannot_be_is_refused(
         ("params,tokens,loss\n", "holds no runs"),
         ("params,tokens,loss,loss\n1,2,3,4\n", "names a column twice"),
         ("curve_id,tokens,flops,loss\na,1,1,3\n", "has no params column"),
+        ("params,tokens,loss\n1,5,3e9,3,2\n", "line 2 has more cells than the header"),
+        ("params,tokens,loss\n0.125,2000000000,3.1\n", "line 2: params 0.125 is no whole number"),
+        ("curve_id,params,tokens,flops,loss\na,1.3,1,1,3\n", "params 1.3 is no whole number"),
     ],
 )
 def test_a_table_that_cannot_be_is_refused(

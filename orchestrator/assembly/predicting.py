@@ -24,6 +24,7 @@ from orchestrator.report import words
 from orchestrator.report.conclusions import Bounded
 
 USUAL = {"params": "N", "tokens": "D", "flops": "C"}
+_WORDS = {letter: name for name, letter in USUAL.items()}
 LONG_REACH = math.log10(30.0)
 """Decades beyond the data from which an answer carries a warning, as in a report."""
 _SIX_ND = "the file does not say what a token costs: compute is counted as 6 N D"
@@ -101,6 +102,7 @@ def asked_of(texts: Sequence[str]) -> dict[str, float]:
     asked: dict[str, float] = {}
     for text in texts:
         name, found, value = text.partition("=")
+        name = _WORDS.get(name, name)
         if not found or not name:
             raise Refused(f"{text!r} is no NAME=VALUE; {_EXAMPLES}")
         if name in asked:
@@ -318,8 +320,7 @@ def _uses(law: KnownLaw, asked: Mapping[str, float]) -> bool:
 
 
 def _inputs(law: KnownLaw) -> str:
-    letters = {letter: name for name, letter in USUAL.items()}
-    return " and ".join(letters.get(name, name) for name in law.inputs)
+    return " and ".join(_WORDS.get(name, name) for name in law.inputs)
 
 
 def _plan(known: KnownLaw, best: Optimum) -> Plan:

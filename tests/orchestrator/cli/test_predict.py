@@ -45,7 +45,18 @@ def test_a_plan_in_words(law: Path, capsys: Streams, monkeypatch: pytest.MonkeyP
     assert "90 % interval" in out.err
     assert "0.5 decades beyond" in out.err
     assert "compute-optimal at 6.00e15 FLOPs" in out.err
-    assert "chinchilla: L = E + A / N**alpha + B / D**beta, stable points" in out.err
+    assert "chinchilla: L = E + A / N**alpha + B / D**beta; single runs" in out.err
+
+
+def test_letters_of_the_law_are_the_same_question(law: Path, capsys: Streams) -> None:
+    answers: list[str] = []
+    for asked in (["params=1P", "tokens=2P"], ["N=1P", "D=2P"]):
+        assert run(["predict", str(law), *asked, "--json"]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert "a long reach for any law" in answers[1]
+    assert run(["predict", str(law), "N=1M", "params=1M", "D=1G"]) == 2
+    assert "params is given twice" in capsys.readouterr().err
 
 
 def test_a_plan_as_data(law: Path, capsys: Streams) -> None:

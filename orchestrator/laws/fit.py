@@ -58,6 +58,7 @@ def fit(
     """
     if starts is None:
         starts = STARTS if start_from is None or not len(start_from) else 0
+    priors = (*priors, *_stated(form, priors))
     _check_options(form, objective, delta, knee, priors, offsets_sd)
     if starts < (start_from is None or not len(start_from)):
         raise ValueError(f"starts is {starts}; at least one is needed")
@@ -72,7 +73,7 @@ def fit(
         objective=objective,
         delta=delta,
         knee=knee,
-        priors=(*priors, *_stated(form, priors)),
+        priors=priors,
         offsets_sd=offsets_sd,
     )
     given = None if start_from is None else _given(posed, start_from)
@@ -136,10 +137,17 @@ def _check_options(
                 f"{prior.parameter} of {form.name} takes no prior: its value depends on the"
                 " units of the inputs; put one on an exponent or on the irreducible loss"
             )
+        if known[prior.parameter].logarithmic and prior.mean <= 0:
+            raise ValueError(
+                f"the prior on {prior.parameter} of {form.name} has the mean {prior.mean:g}: it is"
+                " a scale, fitted as its logarithm, and needs a mean above zero"
+            )
 
 
 def _refuse(form: LawForm, runs: Runs, objective: Objective, offsets_sd: float | None) -> None:
     """FitError where the rows cannot carry the form."""
+    if not form.inputs:
+        raise ValueError(f"{form.name} ({form.expression}) depends on no input: it is no law")
     if objective == "huber_log" and runs.signed:
         raise ValueError(
             "objective is 'huber_log', and the losses may be zero or below: use 'huber' or"

@@ -97,6 +97,10 @@ class Lowering:
         that 0**c is 0 and has a derivative."""
         graph = self.graph
         if tree.is_Symbol and str(tree.name) in self.logs:
+            # An input may be zero; a parameter worked on as its logarithm may not.
+            place = self.places[str(tree.name)]
+            if floored and graph[place].op == "input":
+                return graph.apply("log_floored", place)
             return self.logs[str(tree.name)]
         if tree.is_number and float(tree) > 0.0:
             return graph.const(math.log(float(tree)))

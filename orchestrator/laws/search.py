@@ -182,6 +182,11 @@ def _met(few: Problem, values: Array, probes: Array) -> tuple[Array, NDArray[np.
     """Where the starts end on a part of the rows, those that meet as one."""
     solution = minimise(few, values, tolerance=1e-5, most_iterations=_RUN_STEPS)
     groups = distinct(few, solution, probes, converged=False)
+    if not groups:
+        raise FitError(
+            f"no law: at every start of {few.form.name} its slopes at the rows are not finite;"
+            " give its parameters bounds"
+        )
     leaders = [leader for leader, _ in groups]
     met = np.array([len(members) for _, members in groups], dtype=np.int64)
     return solution.values[leaders], met

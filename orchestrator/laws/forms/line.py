@@ -43,6 +43,8 @@ class Known:
     def __post_init__(self) -> None:
         if self.prior is not None and not self.prior[1] > 0:
             raise ValueError(f"the sd of a prior is above zero, not {self.prior[1]}")
+        if self.start is not None and not -math.inf < self.start[0] <= self.start[1] < math.inf:
+            raise ValueError(f"starts are drawn between two finite values, not {self.start}")
         if isinstance(self.high, str):
             if self.high != "loss":
                 raise ValueError(f"an upper bound is a number or 'loss', not {self.high!r}")
@@ -149,7 +151,7 @@ def law_of(
         )
     given = tuple(parameters or ())
     names = given + tuple(n for n in read.names if n not in inputs and n not in given)
-    _check_names(read.names, names, inputs, known)
+    _check_names(read.names, names, tuple(inputs), known)
     first = _lowered(read.tree, inputs, names, known, frozenset())
     linear = _linear(first, len(names))
     outside = _outside_sums(first, len(names)) - linear
@@ -183,9 +185,15 @@ def law_of(
 
 
 def _check_names(
-    met: Sequence[str], names: Sequence[str], inputs: Sequence[str], known: Mapping[str, Known]
+    met: Sequence[str],
+    names: tuple[str, ...],
+    inputs: tuple[str, ...],
+    known: Mapping[str, Known],
 ) -> None:
     for asked, what in ((names, "parameter"), (inputs, "input"), (tuple(known), "parameter")):
+        twice = [n for n in asked if asked.count(n) > 1]
+        if twice:
+            raise ValueError(f"the {what} {twice[0]!r} is named twice; name it once")
         strange = [n for n in asked if n not in met]
         if strange:
             raise ValueError(
@@ -342,23 +350,36 @@ def _known_from(name: str, given: Any) -> Known:
     strange = set(said) - {"bounds", "meaning", "unit", "start", "prior"}
     if strange:
         raise ValueError(f"{name}: a parameter has no {min(map(str, strange))!r}")
-    pairs: dict[str, tuple[Any, Any]] = {}
-    for key in ("bounds", "start", "prior"):
-        pair: Any = said.get(key)
-        if pair is not None:
-            if (
-                not isinstance(pair, Sequence)
-                or isinstance(pair, str)
-                or len(cast("Sequence[Any]", pair)) != 2
-            ):
-                raise ValueError(f"{name}: `{key}` holds two values, not {pair!r}")
-            pairs[key] = (pair[0], pair[1])
-    low, high = pairs.get("bounds", (None, None))
+    low, high = _pair(name, "bounds", said) or (None, None)
+    start, prior = (_pair(name, key, said) for key in ("start", "prior"))
     return Known(
-        low=-math.inf if low is None else float(low),
-        high=math.inf if high is None else high if high == "loss" else float(high),
+        low=-math.inf if low is None else _number(name, "bounds", low),
+        high=math.inf
+        if high is None
+        else high
+        if high == "loss"
+        else _number(name, "bounds", high),
         meaning=str(said.get("meaning", "")),
         unit=str(said.get("unit", "")),
-        start=pairs.get("start"),
-        prior=pairs.get("prior"),
+        start=start and (_number(name, "start", start[0]), _number(name, "start", start[1])),
+        prior=prior and (_number(name, "prior", prior[0]), _number(name, "prior", prior[1])),
     )
+
+
+def _pair(name: str, key: str, said: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    pair: Any = said.get(key)
+    if pair is None:
+        return None
+    if (
+        not isinstance(pair, Sequence)
+        or isinstance(pair, str)
+        or len(cast("Sequence[Any]", pair)) != 2
+    ):
+        raise ValueError(f"{name}: `{key}` holds two values, not {pair!r}")
+    return pair[0], pair[1]
+
+
+def _number(name: str, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name}: `{key}` holds numbers, not {value!r}")
+    return float(value)

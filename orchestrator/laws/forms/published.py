@@ -47,10 +47,11 @@ def _table() -> tuple[_Published, ...]:
             },
             source="Kaplan et al. 2020, arXiv 2001.08361, eq. 1.5",
         ),
-        # U: tokens that differ. The part of the formula that discounts parameters is left out.
+        # U: tokens at hand, all of which differ; a run of less than an epoch sees D of them. The
+        # part of the formula that discounts parameters is left out.
         _Published(
             name="data_constrained",
-            line="E + A/N**alpha + B/(U*(1 + R*(1 - exp(-max(D/U - 1, 0)/R))))**beta",
+            line="E + A/N**alpha + B/(min(U, D)*(1 + R*(1 - exp(-(D/min(U, D) - 1)/R))))**beta",
             inputs=("N", "D", "U"),
             known=_CHINCHILLA
             | {"R": Known(low=0.1, high=1000.0, meaning="repetitions after which they fade")},

@@ -153,6 +153,57 @@ def test_a_prior_of_the_form_acts_and_one_given_replaces_it():
     assert fit(firm, runs, priors=given).parameters["alpha"] == pytest.approx(0.2, abs=1e-3)
 
 
+def test_a_prior_that_a_scale_cannot_have_is_refused():
+    stated = {"S": Known(low=0.0, high=1e9, prior=(0.0, 1.0)), "b": Known(low=0.0, high=2.0)}
+    with pytest.raises(ValueError, match=r"prior on S of .* needs a mean above zero"):
+        fit(law_of("(S/N)**b", parameters=stated), runs_of_truth())
+
+
+def test_a_law_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="depends on no input"):
+        fit(law_of("E"), runs_of_truth())
+
+
+def test_less_than_an_epoch_counts_as_its_tokens():
+    """Of tokens at hand that a run never came to, it learnt nothing."""
+    form = published("data_constrained")
+    truth = np.array([[{"R": 15.0, **TRUTH}[p.name] for p in form.parameters]])
+
+    def loss(D, U):
+        inputs = np.array([[1e9], [D], [U]])
+        working = form.absorb(truth, np.zeros(0))
+        return float(form.loss(working, form.covariates(inputs, np.zeros(0)))[0, 0])
+
+    plain = TRUTH["E"] + TRUTH["A"] / 1e9 ** TRUTH["alpha"] + TRUTH["B"] / 1e9 ** TRUTH["beta"]
+    assert loss(1e9, 1e9) == pytest.approx(plain)
+    assert loss(1e9, 5e9) == pytest.approx(plain)
+    assert loss(5e9, 1e9) < plain
+
+
+def test_an_input_may_be_zero():
+    S = np.tile([0.0, 0.25, 0.5, 1.0], 10)
+    runs = Runs(loss=1.0 + 2.0 * S**0.7, features={"S": S})
+    found = fit(law_of("a + b*S**c", inputs=["S"]), runs).parameters
+    assert found == pytest.approx({"a": 1.0, "b": 2.0, "c": 0.7}, rel=1e-4)
+
+
+def test_slopes_that_are_nowhere_finite_are_no_law():
+    def function(values, inputs):
+        return values[:, [0]] + 0.0 * inputs[:1], np.full(
+            (len(values), 1, inputs.shape[1]), np.nan
+        )
+
+    form = WrittenForm(
+        name="steep",
+        expression="a",
+        inputs=("N",),
+        parameters=(Parameter(name="a", meaning="a", lower=1.0, upper=4.0, linear=False),),
+        function=function,
+    )
+    with pytest.raises(FitError, match="slopes at the rows are not finite"):
+        fit(form, runs_of_truth())
+
+
 def test_definitions_and_laws_go_through_json():
     form = law_from(
         {
@@ -183,6 +234,12 @@ def test_definitions_and_laws_go_through_json():
         ({"loss": CHINCHILLA, "parameters": {"E": {"bounds": 2}}}, "holds two values"),
         ({"loss": CHINCHILLA, "parameters": {"E": {"bound": [0, 1]}}}, "no 'bound'"),
         ({"loss": "N*D", "inputs": ["N", "D"]}, "no parameter"),
+        ({"loss": CHINCHILLA, "parameters": ["E", "A", "E"]}, "parameter 'E' is named twice"),
+        ({"loss": CHINCHILLA, "inputs": ["N", "D", "N"]}, "input 'N' is named twice"),
+        ({"loss": CHINCHILLA, "parameters": {"E": {"start": ["a", 1]}}}, "E: `start` holds num"),
+        ({"loss": CHINCHILLA, "parameters": {"E": {"bounds": ["a", 1]}}}, "E: `bounds` holds num"),
+        ({"loss": CHINCHILLA, "parameters": {"E": {"prior": [None, 1]}}}, "E: `prior` holds num"),
+        ({"loss": CHINCHILLA, "parameters": {"E": {"start": [2, 1]}}}, "two finite values"),
     ],
 )
 def test_definitions_without_sense_are_refused(definition, said):

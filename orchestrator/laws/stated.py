@@ -29,7 +29,10 @@ def form_stated(text: str) -> LawForm:
         form = form_named(text)
     else:
         inputs = law_of(text).inputs
-        form = law_of(text, inputs=tuple(sorted(inputs, key="NDC".index)))
+        # Of one size alone no law of size is known, whatever the line.
+        form = law_of(
+            text, inputs=tuple(sorted(inputs, key="NDC".index)), levels=(2,) * len(inputs)
+        )
     if form.inputs not in ASKED:
         needs = " and ".join(form.inputs) or "no input at all"
         raise ValueError(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.blocks import LAW_NAMES, LawPlan
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import NAMED
 from orchestrator.laws.forms.published import published, published_names
+from orchestrator.laws.runs import finished_runs
 from orchestrator.laws.stated import ASKED, form_stated
 
 
@@ -14,6 +17,12 @@ def test_names_and_lines():
     assert form_stated("chinchilla").name == "chinchilla"
     assert form_stated("B/D**beta + A/N**alpha + E").inputs == ("N", "D")
     assert form_stated("a*C**-b").inputs == ("C",)
+
+
+def test_a_line_needs_more_than_one_value_of_an_input():
+    once = finished_runs([1e8] * 9, [2e9] * 9, [3.0] * 9)
+    with pytest.raises(FitError, match="2 different values of N, and the rows have 1"):
+        fit(form_stated("E + A/N**alpha + B/D**beta"), once)
 
 
 @pytest.mark.parametrize("text", ["E + A/N**alpha", "mixture_of_experts", "a + b", "N**", "open"])

@@ -136,7 +136,13 @@ def _computes(
     if not known:
         raise FitError("no IsoFLOP line: no curve has a point")
     if all(len(curve) == 1 for curve in known):
-        return _gathered(known)
+        gathered = _gathered(known)
+        if not gathered:
+            raise FitError(
+                f"no IsoFLOP line: nowhere have {_LEAST_SIZES} finished runs the same compute"
+                " within 10 %; train sizes at equal compute, or name budgets"
+            )
+        return gathered
     low = min(float(curve.flops[0]) for curve in known)
     high = max(float(curve.flops[-1]) for curve in known)
     grid = np.geomspace(low, high, _COARSE)

@@ -58,7 +58,7 @@ def test_what_has_no_estimate_says_why() -> None:
     approaches = concluded(ends=True).approaches
     assert approaches[0].params is None
     assert "needs learning curves" in (approaches[0].why_not or "")
-    assert "budgets have a minimum" in (approaches[1].why_not or "")
+    assert "nowhere have 4 finished runs" in (approaches[1].why_not or "")
 
 
 def test_laws_of_compute_have_no_best_size() -> None:

@@ -40,8 +40,8 @@ from orchestrator.trial import Trial
 from orchestrator.values import Candidate, Decision, Extend, Stop
 
 LAW_SIZES = 4
-MANY = 4
-"""Candidates alike, from which on halving among them costs less than a wrong guess."""
+MANY, MANY_SHARE = 4, 0.5
+"""So many candidates, and so much of the pool, are alike where the textbook says nothing."""
 STARTS = 4
 START_SHARE = 0.01
 LEVELS = 14
@@ -105,7 +105,7 @@ class Frontier:
         """Where neither forecasts nor the textbook tell candidates apart, plain halving does."""
         goal = self.most * state.terms.budget
         group = alike(state.pool.candidates, goal, self.rule.tokens_per_param)
-        if len(group) < MANY:
+        if len(group) < max(MANY, MANY_SHARE * len(state.pool)):
             return []
         bracket = Bracket(
             candidates=tuple(group),

@@ -68,9 +68,8 @@ def _row(
     }
     record |= _named("gain_vs_uniform", _gain(mine, found.get("uniform", ())))
     safe = [found[name] for name in SAFE if name in found]
-    if safe:
-        best = min(safe, key=lambda each: _mean(each, "best_loss") or math.inf)
-        record |= _named("gain_vs_safe", _gain(mine, best))
+    best = min(safe, key=lambda each: _mean(each, "best_loss") or math.inf) if safe else ()
+    record |= _named("gain_vs_safe", _gain(mine, best))
     record |= {
         "best_loss": _rounded(_mean(mine, "best_loss"), 4),
         "regret_to_hindsight_pct": _pct(
@@ -109,7 +108,8 @@ def _against_rivals(
         and (value := _mean_of(found[name], lambda r: _at(r["recommend_regret"], 0))) is not None
     }
     if not rivals:
-        return {}
+        none = (None, None, None)
+        return {"recommend_best_rival": None} | _named("recommend_vs_rival", none)
     best = min(rivals, key=lambda name: rivals[name])
     differences = [
         100 * (a - b)

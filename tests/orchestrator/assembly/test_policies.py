@@ -33,7 +33,7 @@ FAST = ("frontier",)
 )
 def test_it_runs_live_and_says_why(kind: str, tmp_path: Path) -> None:
     spec, pool = read_spec(
-        str(specs.live(tmp_path, horizon=2048)),
+        str(specs.live(tmp_path, horizon=1024)),
         [f"policy={KINDS[kind]}", "deployment_flops=1e12"],
     )
     ended = session.drive(spec, pool, session.Wishes(say=lambda line: None, asked=lambda: None))

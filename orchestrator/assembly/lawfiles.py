@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from orchestrator.assembly.refusal import Refused
 from orchestrator.laws.curves import CurveLaw
 from orchestrator.laws.inverse import Law, fitted_of
@@ -103,7 +105,9 @@ def _record(path: Path) -> Mapping[str, object]:
 
 def _laws(path: Path, record: Mapping[str, object]) -> LawFile:
     if "working" in record or "draws" in record:
-        law = LawPosterior.from_json(record) if "draws" in record else LawFit.from_json(record)
+        law = _sound(
+            LawPosterior.from_json(record) if "draws" in record else LawFit.from_json(record)
+        )
         fitted = fitted_of(law)
         known = KnownLaw(
             key=fitted.form.name,
@@ -125,6 +129,8 @@ def _laws(path: Path, record: Mapping[str, object]) -> LawFile:
     pairs = cast("Sequence[Sequence[float]]", record.get("flops_per_token") or ())
     if not all(math.isfinite(x) and x > 0 for pair in pairs for x in pair):
         raise ValueError("a size or its FLOPs per token is not above zero")
+    if largest and not (math.isfinite(largest) and largest > 0):
+        raise ValueError(f"largest_flops is {largest}, which is no compute")
     return LawFile(
         path=path,
         laws=tuple(laws),
@@ -139,7 +145,26 @@ def _laws(path: Path, record: Mapping[str, object]) -> LawFile:
 def _curves(record: Mapping[str, object]) -> CurveLaw | None:
     beside = cast("Mapping[str, object]", record.get("curves") or {})
     law = cast("Mapping[str, object] | None", beside.get("law"))
-    return CurveLaw.from_json(law) if law is not None else None
+    if law is None:
+        return None
+    curves = CurveLaw.from_json(law)
+    curves.sd(*(low for low, _ in curves.ranges))
+    return curves
+
+
+def _sound(law: Law) -> Law:
+    """The law, once it has answered: what is damaged in it shows here and not in an answer."""
+    fitted = fitted_of(law)
+    least = {name: low for name, (low, _) in zip(fitted.form.inputs, fitted.ranges, strict=True)}
+    if not all(0 < low <= high for low, high in fitted.ranges if low > 0):
+        raise ValueError("the range of an input ends before it begins")
+    fitted.predict(**least)
+    if isinstance(law, LawPosterior):
+        draws = np.array(law.draws, dtype=np.float64)
+        if draws.shape != (len(draws), len(fitted.working)) or not np.isfinite(draws).all():
+            raise ValueError("its draws are not numbers, one for each parameter")
+        law.interval(**least)
+    return law
 
 
 def _known(entry: Mapping[str, object]) -> KnownLaw | None:
@@ -148,9 +173,9 @@ def _known(entry: Mapping[str, object]) -> KnownLaw | None:
     plain = cast("Mapping[str, object] | None", entry.get("fit"))
     law: Law
     if drawn is not None:
-        law = LawPosterior.from_json(drawn)
+        law = _sound(LawPosterior.from_json(drawn))
     elif plain is not None:
-        law = LawFit.from_json(plain)
+        law = _sound(LawFit.from_json(plain))
     else:
         return None
     phases = tuple(cast("Sequence[str]", entry.get("phases") or ()))

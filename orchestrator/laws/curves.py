@@ -74,19 +74,19 @@ class CurveLaw:
 
     @property
     def parameters(self) -> dict[str, float]:
-        """Posterior means of the exponents and of E, and A and B that go with the best node."""
-        best = self.working[int(np.argmax(self.weight))]
-        mean = self.weight @ np.concatenate(
-            [np.exp(self.working[:, [0, 3, 4]]), self.working[:, 5:]], axis=1
-        )
+        """Posterior means of E and of the exponents, and the A and B with which the expression's
+        terms are the law's in the middle of the rows. Elsewhere the law is a mean over nodes, and
+        the expression comes near to it."""
+        E, term_N, term_D, alpha, beta = self.weight @ np.exp(self.working[:, :5])
+        gamma = self.weight @ self.working[:, 5]
         n0, d0 = self.centre
         return {
-            "E": float(mean[0]),
-            "A": float(np.exp(best[1] + np.exp(best[3]) * n0)),
-            "alpha": float(mean[1]),
-            "B": float(np.exp(best[2] + np.exp(best[4]) * d0 - best[5] * n0)),
-            "beta": float(mean[2]),
-            "gamma": float(mean[3]),
+            "E": float(E),
+            "A": float(term_N * np.exp(alpha * n0)),
+            "alpha": float(alpha),
+            "B": float(term_D * np.exp(beta * d0 - gamma * n0)),
+            "beta": float(beta),
+            "gamma": float(gamma),
         }
 
     def predict(self, N: ArrayLike, D: ArrayLike) -> Array:

@@ -97,6 +97,14 @@ def test_samples_are_joint_and_match_mean_and_sd(curves):
     assert (law.samples(N, D, draws=3, seed=1) == law.samples(N, D, draws=3, seed=1)).all()
 
 
+def test_the_printed_parameters_are_the_law_in_the_middle_of_its_rows(curves):
+    law = fit_curves(curves)
+    N, D = np.exp(law.centre)
+    at = law.parameters
+    terms = at["A"] / N ** at["alpha"], at["B"] * N ** at["gamma"] / D ** at["beta"]
+    assert at["E"] + sum(terms) == pytest.approx(float(law.predict(N, D)), rel=1e-9)
+
+
 def test_json_and_back(curves):
     law = fit_curves(curves)
     again = CurveLaw.from_json(json.loads(json.dumps(law.to_json())))

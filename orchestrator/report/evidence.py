@@ -107,7 +107,7 @@ class Evidence:
             trial.id
             for group in by_size.values()
             for trial in group
-            if _near(trial.stable, min(group, key=lambda t: float(t.stable.loss[-1])).stable)
+            if _near(trial.stable, _best_beside(trial, group).stable)
         }
         return tuple(trial for trial in self.with_points() if trial.id in kept)
 
@@ -166,6 +166,15 @@ class Evidence:
             if branch.trunk_loss is not None
         ]
         return np.array(gains, dtype=np.float64)
+
+
+def _best_beside(trial: TrialEvidence, group: Sequence[TrialEvidence]) -> TrialEvidence:
+    """The best trial of a size; of finished runs, which have one point, the best at the same
+    tokens."""
+    if len(trial.stable) == 1:
+        last = trial.stable.tokens[-1]
+        group = [t for t in group if len(t.stable) > 1 or t.stable.tokens[-1] == last]
+    return min(group, key=lambda other: float(other.stable.loss[-1]))
 
 
 def _near(rows: CurveRows, best: CurveRows) -> bool:

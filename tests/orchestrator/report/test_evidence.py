@@ -37,6 +37,17 @@ def test_near_best_is_judged_at_tokens_that_both_have_seen() -> None:
     assert [trial.id for trial in evidence.near_best()] == ["long", "short", "apart"]
 
 
+def test_finished_runs_are_judged_among_those_of_equal_tokens() -> None:
+    """A bad rate is none the better for having been tried on fewer tokens."""
+    runs = [
+        one(f"{tokens}-{rate}", 100, [tokens], [loss * (1.1 if rate == "bad" else 1.0)])
+        for tokens, loss in ((10, 4.0), (20, 3.0), (40, 2.0))
+        for rate in ("good", "bad")
+    ]
+    near = Evidence(trials=tuple(runs)).near_best()
+    assert [trial.id for trial in near] == ["10-good", "20-good", "40-good"]
+
+
 def test_a_diverged_trial_is_named_and_left_out() -> None:
     pool, _ = curves_of(rates=(1e-2,))
     ladder = swept(Exhaustive(), 0.0, *curves_of(rates=(1e-2,)))

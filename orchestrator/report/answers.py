@@ -257,9 +257,9 @@ def _sentence(conclusions: Conclusions) -> str:
     if target is None:
         return _no_law(conclusions)
     loss = interval(target.loss, conclusions.question.level)
-    kind = {("annealed",): "an annealed loss", ("stable",): "a constant-rate loss"}.get(
-        target.phases, "a loss"
-    )
+    kind = "an annealed loss" if "annealed" in target.phases else "a loss"
+    if "stable" in target.phases:
+        kind = "a constant-rate loss"
     sentence = (
         f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} of "
         f"{loss} nats per token"

@@ -376,7 +376,8 @@ def _pair(name: str, key: str, said: Mapping[str, Any]) -> tuple[Any, Any] | Non
         or len(cast("Sequence[Any]", pair)) != 2
     ):
         raise ValueError(f"{name}: `{key}` holds two values, not {pair!r}")
-    return pair[0], pair[1]
+    low, high = cast("Sequence[Any]", pair)
+    return low, high
 
 
 def _number(name: str, key: str, value: Any) -> float:

@@ -10,18 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from orchestrator.laws.curves import fit_curves
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.fit import fit
-from orchestrator.laws.forms import CHINCHILLA
 from orchestrator.laws.frontier import Frontier, fit_frontier, frontier
 from orchestrator.laws.law import LawFit
-from orchestrator.laws.runs import CurveRows, runs_from_curves
+from orchestrator.laws.runs import CurveRows
 from orchestrator.pool import Pool
 from orchestrator.recorded import RecordedCurve
 from orchestrator.state import SweepState
 
 STARTS = 16
-OFFSETS_SD = 0.02
 HELD_OUT = 3
 GRID = 100
 
@@ -76,14 +74,12 @@ def held_out(pool: Pool, curves: Mapping[str, RecordedCurve]) -> list[RecordedCu
 
 
 def held_out_error(rows: Sequence[CurveRows], targets: Sequence[RecordedCurve]) -> float | None:
-    """Mean error, in nats per token, of a law E + A/N^a + B/D^b of `rows` at the targets' ends.
-    None without targets, and where no law can be given."""
+    """Mean error, in nats per token, of the law of `rows` (`laws.curves`, priors and offsets and
+    all) at the targets' ends. None without targets, and where no law can be given."""
     if not targets or not rows:
         return None
     try:
-        runs = runs_from_curves(rows)
-        offsets = OFFSETS_SD if runs.trials < len(runs) else None
-        law = fit(CHINCHILLA, runs, offsets_sd=offsets, starts=STARTS)
+        law = fit_curves(rows)
     except FitError:
         return None
     ends = [(c.params or 1, int(c.tokens[-1]), float(c.loss[-1])) for c in targets]

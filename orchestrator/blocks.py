@@ -236,6 +236,30 @@ class Recommend(Block):
     certainty: Annotated[Number, Field(ge=0)] = 2.0
 
 
+class Select(Block):
+    """Buys runs for a law that is right at `target`; see `policies/selection` and the policy of
+    each kind.
+
+    `lengths`: at how many lengths a candidate is offered, each half the next; more than 1 where a
+    prefix is a true shorter run (a constant rate). For `active`: `half_width` (90 %, of log loss)
+    at the target that is enough, and `worth`, the least share of the half-width that a purchase
+    must be expected to save for each share of the budget that it costs.
+    """
+
+    kind: Literal[
+        "active",
+        "random",
+        "cheapest",
+        "cost_weighted_random",
+        "d_optimal",
+        "v_optimal",
+        "published",
+    ]
+    lengths: Annotated[Count, Field(ge=1, le=8)] = 1
+    half_width: Above0 | None = None
+    worth: Annotated[Number, Field(ge=0)] = 0.0
+
+
 def _by_kind_alone(value: object) -> object:
     """`policy: uniform` for `policy: {kind: uniform}`."""
     return {"kind": value} if isinstance(value, str) else value
@@ -250,7 +274,8 @@ Policy: TypeAlias = Annotated[
     | OneShot
     | StaticLadder
     | Frontier
-    | Recommend,
+    | Recommend
+    | Select,
     Field(discriminator="kind"),
     BeforeValidator(_by_kind_alone),
 ]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 def bare_policy(spec: SweepSpec) -> Policy:
     """The spec's policy without annealing. Raises Refused where the spec lacks what it needs."""
+    if isinstance(spec.policy, blocks.Select):
+        from orchestrator.assembly.selecting import selection_of
+
+        return selection_of(spec.policy, spec)
     return built(spec.policy, spec.deployment_flops)
 
 
@@ -62,6 +66,8 @@ def built(chosen: blocks.Policy, deployment_flops: float | None) -> Policy:
             )
         case blocks.Frontier() | blocks.Recommend() as plan:
             return _forecasting(plan, deployment_flops)
+        case blocks.Select() as plan:
+            raise Refused(f"policy {plan.kind} needs a target; name it in a sweep file")
 
 
 def _ranking(plan: blocks.SuccessiveHalving | blocks.Hyperband) -> Ranking:
@@ -121,6 +127,8 @@ def policy_in_words(spec: SweepSpec) -> str:
             return f"frontier (the lowest loss for the compute, by {plan.surrogate})"
         case blocks.Recommend() as plan:
             return f"recommend (what tells most about the deployment, by {plan.surrogate})"
+        case blocks.Select() as plan:
+            return f"{plan.kind} (buys runs for a law that is right at the target)"
         case blocks.Uniform():
             return "uniform (the budget divided evenly)"
         case blocks.Exhaustive():

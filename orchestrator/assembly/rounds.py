@@ -43,12 +43,27 @@ def rounds_of(spec: SweepSpec, pool: Pool, budget: int) -> tuple[tuple[RungRow, 
             return _textbook(pool, budget, plan.tokens_per_param, plan.runs, plan.share, spec.seed)
         case blocks.Frontier() | blocks.Recommend() as plan:
             return _searching(plan, pool, budget), most
+        case blocks.Select():
+            return _cheapest(pool, budget), most
         case blocks.Uniform():
             share = budget // len(pool)
             spent = sum(min(candidate.cost, share) for candidate in pool)
             return (RungRow(rung=1, live=len(pool), flops=share, cost=spent),), spent
         case blocks.Exhaustive():
             return _in_order(pool, budget)
+
+
+def _cheapest(pool: Pool, budget: int) -> tuple[RungRow, ...]:
+    """As many whole runs as the budget buys of the cheapest: which are bought, and how far,
+    follows from what is seen."""
+    live, spent, most = 0, 0, 0
+    for cost in sorted(candidate.cost for candidate in pool):
+        if spent + cost > budget:
+            break
+        live, spent, most = live + 1, spent + cost, cost
+    if not live:
+        return (RungRow(rung=1, live=1, flops=budget, cost=budget),)
+    return (RungRow(rung=1, live=live, flops=most, cost=spent),)
 
 
 def _climbing(rows: list[tuple[int, int]]) -> tuple[RungRow, ...]:
@@ -139,5 +154,7 @@ def kept_sizes(sizes: int, candidates: int, last: int, spec: SweepSpec) -> str:
             from orchestrator.policies.frontier import STARTS
 
             return f"the {min(STARTS, sizes)} sizes that start, and those that forecasts choose"
+        case blocks.Select():
+            return f"the cheapest of {candidates} candidates, then what narrows the target most"
         case blocks.Exhaustive():
             return f"{last} of {candidates} candidates, in the order of the pool, to their end"

@@ -1,37 +1,42 @@
-"""What is for sale, what is known, and the purchase that teaches most about a target per cost.
+"""What is for sale, what is known, and what observing an offer does to a belief.
 
-Observing a run moves the whole belief, a normal distribution given by features whose products are
-covariances: with x of an offer and t of the target, the mean variance there falls by
-|cov(t, x)|^2 / (var(x) + noise^2). A batch is bought one by one, each on the belief that the ones
-before it have left (deflation needs no observation, only that there will be one), and what is in
-flight is taken for observed first. Touches nothing.
+A belief is a normal distribution given by features whose products are covariances. With x of an
+offer and t of the target, observing the offer lowers the variance at the target by
+cov(t, x)^2 / (var(x) + noise^2), or its like for several outputs. A batch is bought one by one,
+each on the belief that the ones before it have left: that needs no observation, only that there
+will be one. What is in flight is taken for observed first. Touches nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.laws.runs import Runs
 from orchestrator.values import FloatArray, IntArray
 
 COST_EXPONENT = 0.4
-"""Gain is divided by cost to this power (arXiv 2604.22753): between the best next run, and the
-best of many of the same cost."""
+"""A gain is divided by the cost to this power (arXiv 2604.22753)."""
+HALF_90 = 1.645
+"""Half-width of a normal's central 90 % interval, in sd."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Market:
-    """Offers and knowledge as arrays. An offer is one run; a run may have several outputs.
+    """Offers and knowledge as arrays. An offer is one run to one length; all of Q offers have the
+    same number of outputs, and their inputs stand output by output.
 
-    offers: inputs by name, (outputs * Q,), output by output. cost (Q,), above zero. owner (Q,):
-    offers of one owner are lengths of one run, of which one is bought. affordable: what may be
-    spent now. budget: of the whole sweep, in the unit of cost. known: rows seen, None before the
-    first. known_cost: of each row. flying: inputs of rows that will come. target: inputs where
-    the law must be right. everywhere: inputs of all that could ever be run. signed: losses may
-    be negative. seed: of this decision.
+    offers: inputs by name (outputs * Q,). cost (Q,), above zero. owner (Q,): offers of one owner
+    are lengths of one run, of which one is bought. affordable: what may be spent now. budget: of
+    the whole sweep; total: what all that could be run would cost. places: how many may be bought
+    now. known: rows seen, None before the first; known_cost (rows,): what the run of a row cost.
+    flying: inputs of rows on their way. target: inputs where the law must be right. everywhere:
+    inputs of all that could ever be run. seed: of this decision; sweep_seed: of all of them.
     """
 
     offers: Mapping[str, FloatArray]
@@ -39,39 +44,111 @@ class Market:
     owner: IntArray
     affordable: float
     budget: float
+    total: float
+    places: int
     known: Runs | None
     known_cost: FloatArray
     flying: Mapping[str, FloatArray]
     target: Mapping[str, FloatArray]
     everywhere: Mapping[str, FloatArray]
     outputs: int
-    signed: bool
     seed: int
+    sweep_seed: int
 
     @property
     def seen(self) -> int:
-        """Runs (trials) that are known."""
+        """Runs that are known."""
         return 0 if self.known is None else self.known.trials
+
+    @property
+    def in_flight(self) -> int:
+        """Runs on their way."""
+        return len(next(iter(self.flying.values()), ())) // self.outputs
+
+    @property
+    def begun(self) -> int:
+        """Runs known or on their way."""
+        return self.seen + self.in_flight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """An offer, and the half-width (90 %, of log loss) at the target before and after; None where
-    nothing was expected of it. why: in words."""
+    """An offer by its number, and why in words. before, after: the expected half-width (90 %, of
+    log loss, or of the loss where it may be negative) at the target; loss, sd: what is expected
+    of the run, sd of log loss. None where nothing is known."""
 
     offer: int
+    why: str
     before: float | None = None
     after: float | None = None
-    why: str = ""
+    loss: float | None = None
+    sd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What is bought now, in order; where nothing more is worth it at all, why."""
+
+    picks: tuple[Pick, ...] = ()
+    ended: str | None = None
+
+
+class Rule(Protocol):
+    """Chooses among offers. A pure function of the market."""
+
+    @property
+    def name(self) -> str: ...
+
+    def choose(self, market: Market) -> Choice:
+        """At most `places` offers, together within what is affordable."""
+        ...
+
+
+def in_order(market: Market, order: NDArray[np.intp], why: str) -> Choice:
+    """The first offers in this order that can be afforded together, one an owner."""
+    picks: list[Pick] = []
+    taken: set[int] = set()
+    left = market.affordable
+    for offer in (int(number) for number in order):
+        if len(picks) == market.places:
+            break
+        cost, owner = float(market.cost[offer]), int(market.owner[offer])
+        if cost <= left and owner not in taken:
+            picks.append(Pick(offer=offer, why=why))
+            taken.add(owner)
+            left -= cost
+    return Choice(picks=tuple(picks))
+
+
+def begun_with(market: Market, *, runs: int, share: float, why: str) -> Choice:
+    """The cheapest offers, until `runs` have begun in all or a share of the budget is used; the
+    very first whatever it costs."""
+    spent, picks = market.budget - market.affordable, list[Pick]()
+    order = np.argsort(market.cost, kind="stable")
+    for pick in in_order(market, order, why).picks:
+        spent += float(market.cost[pick.offer])
+        first = not picks and not market.begun
+        if market.begun + len(picks) >= runs or (spent > share * market.budget and not first):
+            break
+        picks.append(pick)
+    return Choice(picks=tuple(picks))
 
 
 class Teaching:
     """What observations of offers do to the belief at the target."""
 
     def __init__(
-        self, offers: FloatArray, target: FloatArray, *, outputs: int, noise: float
+        self,
+        offers: FloatArray,
+        target: FloatArray,
+        *,
+        outputs: int,
+        noise: float,
+        loss: FloatArray | None = None,
     ) -> None:
-        """offers (outputs * Q, F) and target (T, F): features. noise: sd of an observation."""
+        """offers (outputs * Q, F) and target (T, F): features. noise: sd of an observation. loss
+        (outputs * Q,): expected of the offers."""
+        self._loss = loss
         self._offers, self._target = offers, target
         self._outputs, self._noise = outputs, noise**2
         blocks = offers.reshape(outputs, -1, offers.shape[1])
@@ -81,9 +158,9 @@ class Teaching:
         self._learnt: list[FloatArray] = []
 
     @property
-    def variance(self) -> float:
-        """Mean variance over the target."""
-        return float(self._variance.mean())
+    def half_width(self) -> float:
+        """Of the 90 % interval at the target: of the mean variance there."""
+        return HALF_90 * math.sqrt(float(self._variance.mean()))
 
     def gains(self) -> FloatArray:
         """(Q,): by how much each offer would lower the target's mean variance."""
@@ -92,8 +169,21 @@ class Teaching:
             squares = np.sum(across[0] ** 2, axis=1)
             return squares / (self._blocks[:, 0, 0] + self._noise) / len(self._variance)
         joint = self._blocks + self._noise * np.eye(self._outputs)
-        moved = np.linalg.solve(joint, np.einsum("aqt,bqt->qab", across, across))
+        squares = np.einsum("aqt,bqt->qab", across, across)
+        moved = np.asarray(np.linalg.solve(joint, squares), dtype=np.float64)
         return np.trace(moved, axis1=1, axis2=2) / len(self._variance)
+
+    def expected(self, offer: int) -> tuple[float, float] | None:
+        """Loss expected of an offer of one output, and the sd of an observation of it."""
+        if self._loss is None or self._outputs > 1:
+            return None
+        return float(self._loss[offer]), math.sqrt(float(self._blocks[offer, 0, 0]) + self._noise)
+
+    def knowledge(self) -> FloatArray:
+        """(Q,): log det(1 + covariance / noise^2) of each offer, twice what it tells of the
+        belief as a whole, in nats."""
+        joint = np.eye(self._outputs) + self._blocks / self._noise
+        return np.linalg.slogdet(joint)[1]
 
     def buy(self, offer: int) -> None:
         """Let all outputs of an offer be observed."""
@@ -105,10 +195,55 @@ class Teaching:
         left = row
         for known in self._learnt:
             left = left - known * float(known @ row)
-        known = left / np.sqrt(max(float(row @ left), 0.0) + self._noise)
+        known = left / math.sqrt(max(float(row @ left), 0.0) + self._noise)
         self._learnt.append(known)
         at_offers, at_target = self._offers @ known, self._target @ known
         split = at_offers.reshape(self._outputs, -1)
         self._across = self._across - np.outer(at_offers, at_target)
         self._blocks = self._blocks - np.einsum("aq,bq->qab", split, split)
         self._variance = np.maximum(self._variance - at_target**2, 0.0)
+
+
+def greedy(
+    market: Market,
+    teaching: Teaching,
+    *,
+    by_knowledge: bool = False,
+    enough: float | None = None,
+    least_rate: float = 0.0,
+) -> Choice:
+    """The offers of most gain per cost^0.4, one by one, each on the belief that those before it
+    have left.
+
+    by_knowledge: gain is what an offer tells of the whole belief, not of the target. enough: the
+    half-width at which nothing more is bought. least_rate: the least share of the half-width that
+    a purchase must be expected to save for each share of the budget that it costs.
+    """
+    free = np.ones(len(market.cost), dtype=np.bool_)
+    price = market.cost**COST_EXPONENT
+    left, picks = market.affordable, list[Pick]()
+    while len(picks) < market.places:
+        before = teaching.half_width
+        if enough is not None and before <= enough:
+            why = f"the half-width at the target is {before:.3g}, at most {enough:g} was asked for"
+            return Choice(picks=tuple(picks), ended=None if picks else why)
+        able = free & (market.cost <= left)
+        if not able.any():
+            break
+        gains = teaching.knowledge() if by_knowledge else teaching.gains()
+        offer = int(np.argmax(np.where(able, gains / price, -math.inf)))
+        loss, sd = teaching.expected(offer) or (None, None)
+        teaching.buy(offer)
+        after, cost = teaching.half_width, float(market.cost[offer])
+        saved = (before - after) / max(before, 1e-300)
+        if saved < least_rate * cost / market.budget:
+            why = (
+                f"the best purchase, for {cost:.3g} FLOPs, is expected to save {100 * saved:.2g} %"
+                f" of the half-width at the target, {before:.3g}: not worth its cost"
+            )
+            return Choice(picks=tuple(picks), ended=None if picks else why)
+        why = f"expected half-width at the target {before:.3g} -> {after:.3g}"
+        picks.append(Pick(offer=offer, why=why, before=before, after=after, loss=loss, sd=sd))
+        free &= market.owner != market.owner[offer]
+        left -= cost
+    return Choice(picks=tuple(picks))

@@ -17,14 +17,16 @@ from orchestrator.laws.averaging import larger_rows
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.base import LawForm
 from orchestrator.laws.misfit import SD, misfit_over
+from orchestrator.laws.refining import NOISE, Scene
 from orchestrator.laws.runs import Runs
-from orchestrator.laws.scarce import Belief, Scene, believed
-from orchestrator.policies.buying import Market
+from orchestrator.laws.scarce import Belief, believed
+from orchestrator.policies.buying import Market, Teaching
 from orchestrator.policies.trust import Remembered
 from orchestrator.values import FloatArray
 
 GROWTH = 1.5
 """Optima are looked for afresh when the runs have grown by this factor."""
+_FEW_STARTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,29 @@ class Posterior:
         """Sd of a row, weighted over forms."""
         terms = zip(self.weights, self.beliefs, strict=True)
         return math.sqrt(math.fsum(weight * belief.noise**2 for weight, belief in terms))
+
+    def alone(self) -> Posterior:
+        """The best optimum of the weightiest form, as if there were no other."""
+        best = max(zip(self.weights, self.beliefs, strict=True), key=lambda pair: pair[0])[1]
+        return Posterior(beliefs=(best.alone(),), weights=(1.0,))
+
+    def teaching(self, market: Market) -> Teaching:
+        """What the market's offers would teach, with all that is in flight observed. Raises
+        FitError where the law has no value at some of them."""
+        offers, target = self.features(market.offers), self.features(market.target)
+        flying = self.features(market.flying) if market.in_flight else np.zeros((0, 1))
+        if not all(np.isfinite(part).all() for part in (offers, target, flying)):
+            raise FitError("the law has no value at some of the runs that could be bought")
+        teaching = Teaching(
+            offers,
+            target,
+            outputs=market.outputs,
+            noise=self.noise,
+            loss=self.predict(market.offers),
+        )
+        for row in flying:
+            teaching.observe(row)
+        return teaching
 
     def predict(self, inputs: Mapping[str, FloatArray]) -> FloatArray:
         """Expected loss (Q,)."""
@@ -78,34 +103,37 @@ class Learner:
 
     forms: tuple[LawForm, ...]
     misfit: float | None = SD
-    seed: int = 0
     _anchors: Remembered[FloatArray | None] = field(
         default_factory=lambda: Remembered[FloatArray | None](), repr=False, compare=False
     )
 
-    def learn(self, market: Market, *, afresh: bool = False) -> Posterior:
-        """Raises FitError where no form has a believable optimum, or nothing is known.
-
-        afresh: look for optima among all rows, as for a law that is to be told.
-        """
-        if market.known is None:
-            raise FitError("nothing is known yet")
+    def learn(self, market: Market) -> Posterior:
+        """What to choose the next runs by. Raises FitError where no form has a believable
+        optimum, or nothing is known."""
         scene = scene_of(market, self.misfit)
-        found: list[Belief] = []
-        reasons: list[str] = []
+        found, reasons = list[Belief](), list[str]()
         for form in self.forms:
             try:
-                found.append(self._one(form, market.known, scene, afresh))
+                found.append(self._one(form, _known(market), scene, market.sweep_seed))
             except FitError as error:
                 reasons.append(str(error))
-        if not found:
-            raise FitError("; ".join(reasons))
-        weights = [1.0] if len(found) == 1 else self._weights(found, market, scene)
-        return Posterior(beliefs=tuple(found), weights=tuple(weights))
+        return _together(found, reasons, market)
 
-    def _one(self, form: LawForm, runs: Runs, scene: Scene, afresh: bool) -> Belief:
-        if afresh:
-            return believed(form, runs, scene, seed=self.seed)
+    def told(self, market: Market) -> Posterior:
+        """The law itself, of all rows with optima found afresh, each form with and without
+        misfit: beside the misfit a law leans on it where rows are dense, and without it is held
+        to them far away; which is better is judged at the largest rows. Raises FitError."""
+        found, reasons = list[Belief](), list[str]()
+        for form in self.forms:
+            for misfit in (self.misfit or SD, None):
+                try:
+                    scene = scene_of(market, misfit)
+                    found.append(believed(form, _known(market), scene, seed=market.sweep_seed))
+                except FitError as error:
+                    reasons.append(str(error))
+        return _together(found, reasons, market)
+
+    def _one(self, form: LawForm, runs: Runs, scene: Scene, seed: int) -> Belief:
         labels = list(dict.fromkeys(int(t) for t in runs.trial))
         count = 1.0
         while count * GROWTH <= len(labels):
@@ -113,41 +141,65 @@ class Learner:
         first = set(labels[: math.floor(count)])
         early = runs.take(np.array([int(t) in first for t in runs.trial]))
         key = (
+            seed,
             form.expression,
             early.loss.tobytes(),
             *(c.tobytes() for c in early.features.values()),
         )
-        warm = self._anchors.get(key, lambda: _values(form, early, scene, self.seed))
+        key = (*key, *(column.tobytes() for column in scene.target.values()))
+        warm = self._anchors.get(key, lambda: _values(form, early, scene, seed))
         if warm is None:
-            return believed(form, runs, scene, seed=self.seed)
-        return believed(form, runs, scene, seed=self.seed, warm=warm, starts=0)
+            return believed(form, runs, scene, seed=seed)
+        return believed(form, runs, scene, seed=seed, warm=warm, starts=0)
 
-    def _weights(self, found: Sequence[Belief], market: Market, scene: Scene) -> list[float]:
-        """One over the squared error at the dearest of the known rows, predicted from the others."""
-        known = market.known
-        even = [1.0 / len(found)] * len(found)
-        if known is None:
-            return even
+
+def _known(market: Market) -> Runs:
+    if market.known is None:
+        raise FitError("nothing is known yet")
+    return market.known
+
+
+def _together(found: list[Belief], reasons: list[str], market: Market) -> Posterior:
+    """Beliefs weighed by one over their squared error at the dearest rows, predicted from the
+    others; the usual noise is added, below which errors tell nothing."""
+    if not found:
+        raise FitError("; ".join(reasons))
+    weights = [1.0 / len(found)] * len(found)
+    if len(found) > 1:
+        errors = _errors(found, market)
+        if math.isfinite(min(errors)):
+            raw = [1.0 / (error**2 + NOISE**2) for error in errors]
+            weights = [weight / math.fsum(raw) for weight in raw]
+    return Posterior(beliefs=tuple(found), weights=tuple(weights))
+
+
+def _errors(found: Sequence[Belief], market: Market) -> list[float]:
+    """Root mean squared error at the dearest rows; infinite where there is no answer."""
+    try:
+        larger = larger_rows(market.known_cost)
+    except FitError:
+        return [math.inf] * len(found)
+    held, rest = _known(market).take(larger), _known(market).take(~larger)
+    errors: list[float] = []
+    for belief in found:
+        scene = scene_of(market, None)
+        if belief.misfit is not None:
+            scene = scene_of(market, SD)
         try:
-            larger = larger_rows(market.known_cost)
+            early = believed(
+                belief.form,
+                rest,
+                scene,
+                seed=market.sweep_seed,
+                warm=belief.values,
+                starts=_FEW_STARTS,
+            )
         except FitError:
-            return even
-        held, rest = known.take(larger), known.take(~larger)
-        errors: list[float] = []
-        for belief in found:
-            try:
-                early = believed(
-                    belief.form, rest, scene, seed=self.seed, warm=belief.values, starts=8
-                )
-                gap = early.predict(held.features) - held.loss
-                errors.append(float(np.mean(np.abs(gap))) / belief.unit)
-            except FitError:
-                errors.append(math.inf)
-        least = min(errors)
-        if not math.isfinite(least):
-            return even
-        raw = [(max(least, 1e-4) / max(error, 1e-4)) ** 2 for error in errors]
-        return [weight / math.fsum(raw) for weight in raw]
+            errors.append(math.inf)
+            continue
+        gap = early.predict(held.features) - held.loss
+        errors.append(float(np.sqrt(np.mean(gap**2))) / belief.unit)
+    return errors
 
 
 def _values(form: LawForm, runs: Runs, scene: Scene, seed: int) -> FloatArray | None:
@@ -155,3 +207,18 @@ def _values(form: LawForm, runs: Runs, scene: Scene, seed: int) -> FloatArray | 
         return believed(form, runs, scene, seed=seed).values
     except FitError:
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optima:
+    """The published values of the optima that a learner of one form believes in."""
+
+    learner: Learner
+
+    def solve(self, form: LawForm, runs: Runs, market: Market) -> FloatArray:
+        """(K, P), the best first; K = 0 where nothing can be fitted."""
+        try:
+            belief = self.learner.learn(market).beliefs[0]
+        except FitError:
+            return np.zeros((0, len(form.parameters)))
+        return form.publish(belief.values, belief.centre)

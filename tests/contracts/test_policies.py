@@ -9,22 +9,39 @@ import pytest
 
 from orchestrator.events import Decided
 from orchestrator.journal import MemoryJournal
+from orchestrator.laws.forms.chinchilla import CHINCHILLA
+from orchestrator.policies.active import Active
 from orchestrator.policies.annealed import Annealed
 from orchestrator.policies.asha import Asha
+from orchestrator.policies.at_random import AtRandom
 from orchestrator.policies.base import Policy
+from orchestrator.policies.buying import Rule
 from orchestrator.policies.by_forecast import ByForecast
+from orchestrator.policies.cheapest import Cheapest
+from orchestrator.policies.cost_weighted_random import CostWeightedRandom
+from orchestrator.policies.d_optimal import DOptimal
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.frontier import Frontier
 from orchestrator.policies.hyperband import Hyperband
 from orchestrator.policies.one_shot import OneShot
+from orchestrator.policies.posterior import Learner
 from orchestrator.policies.ranking import ByChance
 from orchestrator.policies.recommend import Recommend
+from orchestrator.policies.selection import Selection
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.policies.uniform import Uniform
+from orchestrator.policies.v_optimal import VOptimal
 from orchestrator.state import fold
 from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.worlds import drive, fresh, small_pool
+
+PLAIN = Learner(forms=(CHINCHILLA,), misfit=None)
+
+
+def buying(rule: Rule, lengths: int = 1) -> Policy:
+    return Selection(rule=rule, target={"N": (5e4,), "D": (1e6,)}, lengths=lengths)
+
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "exhaustive": Exhaustive,
@@ -42,6 +59,13 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "recommend": lambda: Recommend(
         surrogate=Seer(), deployment_flops=1e12, then=Frontier(surrogate=Seer())
     ),
+    "active": lambda: buying(Active(learner=Learner(forms=(CHINCHILLA,)))),
+    "active, three lengths": lambda: buying(Active(learner=Learner(forms=(CHINCHILLA,))), 3),
+    "random": lambda: buying(AtRandom(), 2),
+    "cheapest": lambda: buying(Cheapest()),
+    "cost_weighted_random": lambda: buying(CostWeightedRandom()),
+    "d_optimal": lambda: buying(DOptimal(learner=PLAIN)),
+    "v_optimal": lambda: buying(VOptimal(learner=PLAIN)),
     "asha": Asha,
     "asha 3, literal": lambda: Asha(eta=3, spend_out=False),
     "hyperband": Hyperband,

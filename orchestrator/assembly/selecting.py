@@ -1,0 +1,86 @@
+"""The policies that buy runs for a law, as a spec names them. Touches nothing."""
+
+from __future__ import annotations
+
+from orchestrator import blocks
+from orchestrator.assembly.refusal import Refused
+from orchestrator.laws.forms.base import LawForm
+from orchestrator.laws.forms.line import LineForm
+from orchestrator.laws.stated import form_stated
+from orchestrator.policies.base import Policy
+from orchestrator.policies.buying import Rule
+from orchestrator.spec import SweepSpec
+
+
+def selection_of(plan: blocks.Select, spec: SweepSpec) -> Policy:
+    """The policy of a block, for the spec's target and law forms. Raises Refused where there is
+    no target, or the forms are none that the rule can fit."""
+    from orchestrator.policies.selection import Selection
+
+    if spec.target is None:
+        raise Refused(
+            f"policy {plan.kind} needs to know where the law must be right; add target: "
+            "{params: 7B, tokens: 140B}"
+        )
+    forms = tuple(form_stated(text) for text in spec.law.forms)
+    params, tokens = float(spec.target.params), float(spec.target.tokens)
+    # The usual count of FLOPs stands in for the target's own, which no candidate has.
+    usual = {"N": params, "D": tokens, "C": 6.0 * params * tokens}
+    names = sorted({name for form in forms for name in form.inputs})
+    return Selection(
+        rule=_rule(plan, forms),
+        target={name: (usual[name],) for name in names},
+        lengths=plan.lengths,
+    )
+
+
+def _rule(plan: blocks.Select, forms: tuple[LawForm, ...]) -> Rule:
+    from orchestrator.policies.posterior import Learner, Optima
+
+    match plan.kind:
+        case "active":
+            from orchestrator.policies.active import Active
+
+            return Active(
+                learner=Learner(forms=forms), half_width=plan.half_width, worth=plan.worth
+            )
+        case "random":
+            from orchestrator.policies.at_random import AtRandom
+
+            return AtRandom()
+        case "cheapest":
+            from orchestrator.policies.cheapest import Cheapest
+
+            return Cheapest()
+        case "cost_weighted_random":
+            from orchestrator.policies.cost_weighted_random import CostWeightedRandom
+
+            return CostWeightedRandom()
+        case "d_optimal":
+            from orchestrator.policies.d_optimal import DOptimal
+
+            return DOptimal(learner=Learner(forms=_one(plan, forms), misfit=None))
+        case "v_optimal":
+            from orchestrator.policies.v_optimal import VOptimal
+
+            return VOptimal(learner=Learner(forms=_one(plan, forms), misfit=None))
+        case "published":
+            from orchestrator.policies.published import Published
+
+            form = _one(plan, forms)[0]
+            if not isinstance(form, LineForm):
+                raise Refused(
+                    "policy published takes a law in one line; set law.forms: "
+                    '["E + A/N**alpha + B/D**beta"]'
+                )
+            solver = Optima(learner=Learner(forms=(form,), misfit=None))
+            return Published(form=form, solver=solver)
+
+
+def _one(plan: blocks.Select, forms: tuple[LawForm, ...]) -> tuple[LawForm, ...]:
+    if len(forms) != 1:
+        raise Refused(
+            f"policy {plan.kind} takes one law, and law.forms has {len(forms)}; set law.forms: "
+            "[chinchilla], or policy: active, which takes several"
+        )
+    return forms

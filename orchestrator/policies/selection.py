@@ -1,0 +1,213 @@
+"""From a sweep to a market of offers, and from what a rule buys there to decisions.
+
+A finished run is one row of the law: N its parameters, D its tokens, C its FLOPs, and any other
+input the setting of that name. Where a prefix is a true shorter run (a constant learning rate), a
+candidate is offered at several lengths, each for its extra tokens alone, and a curve gives several
+rows, which count as one run together. Touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.laws.runs import Runs
+from orchestrator.policies.acquisition import Purchase
+from orchestrator.policies.base import randomness
+from orchestrator.policies.buying import Market, Pick, Rule
+from orchestrator.state import SweepState
+from orchestrator.trial import Trial
+from orchestrator.values import Candidate, Decision, Expectation, Extend, FloatArray, Stop
+
+BURN_IN = 0.1
+"""Points below this share of a curve's own tokens are no rows of a law."""
+ROWS = 6
+"""Rows of one curve, at most: points spread evenly in log tokens."""
+APART = 2.0
+"""Factor between the lengths of a candidate that are offered."""
+_NO_MORE = "no more is bought: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Buys by `rule`. `target`: inputs of the law by name, one value a place where it must be
+    right. `lengths`: at how many lengths a candidate is offered, the longest its horizon; 1 where
+    only ends count."""
+
+    rule: Rule
+    target: Mapping[str, tuple[float, ...]]
+    lengths: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.rule.name
+
+    @property
+    def watches_points(self) -> bool:
+        return False
+
+    def decide(self, state: SweepState) -> list[Decision]:
+        slots = state.environment.slots if state.environment is not None else 1
+        places = slots - sum(trial.in_flight for trial in state.trials.values())
+        offers = offers_of(state, self.lengths)
+        if places < 1 or not offers or _ended(state):
+            return []
+        market = market_of(state, offers, self.target, lengths=self.lengths, places=places)
+        choice = self.rule.choose(market)
+        if choice.ended is not None and not choice.picks:
+            return [] if state.in_flight else _stops(state, choice.ended)
+        return [self._bought(offers[pick.offer], pick) for pick in choice.picks]
+
+    def _bought(self, offer: Purchase, pick: Pick) -> Extend:
+        expected = None
+        if pick.loss is not None and pick.sd is not None:
+            expected = Expectation(
+                tokens=offer.tokens, loss=pick.loss, sd=pick.sd, by=self.rule.name
+            )
+        return Extend(
+            trial=offer.candidate.id,
+            tokens=offer.tokens,
+            reason=f"{pick.why} for {offer.flops:.3g} FLOPs",
+            expected=expected,
+        )
+
+
+def market_of(
+    state: SweepState,
+    offers: Sequence[Purchase],
+    target: Mapping[str, tuple[float, ...]],
+    *,
+    lengths: int,
+    places: int,
+) -> Market:
+    """The market of these offers. Raises ValueError where a candidate lacks an input."""
+    names = tuple(target)
+    flying = [
+        (trial.candidate, trial.trunk.target)
+        for trial in state.trials.values()
+        if trial.trunk.unfinished and not trial.out
+    ]
+    all_lengths = [(c, tokens) for c in state.pool for tokens in lengths_of(c, lengths)]
+    seed = int(randomness(state).integers(2**31))
+    known, cost = rows_known(state, names, lengths)
+    return Market(
+        offers=inputs_of([(offer.candidate, offer.tokens) for offer in offers], names),
+        cost=np.array([offer.flops for offer in offers], dtype=np.float64),
+        owner=np.array([state.pool.position(offer.candidate.id) for offer in offers], np.int64),
+        affordable=float(state.remaining),
+        budget=float(state.terms.budget),
+        total=float(state.pool.exhaustive_flops),
+        places=places,
+        known=known,
+        known_cost=cost,
+        flying=inputs_of(flying, names),
+        target={name: np.array(values, dtype=np.float64) for name, values in target.items()},
+        everywhere=inputs_of(all_lengths, names),
+        outputs=1,
+        seed=seed,
+        sweep_seed=state.terms.seed,
+    )
+
+
+def lengths_of(candidate: Candidate, lengths: int) -> list[int]:
+    """Tokens at which a candidate is offered, in whole steps: its end, and parts of it."""
+    step = candidate.tokens_per_step
+    found = {int(candidate.end / APART**k) // step * step for k in range(lengths)}
+    return sorted(tokens for tokens in found if tokens > 0)
+
+
+def offers_of(state: SweepState, lengths: int) -> list[Purchase]:
+    """What can be bought and paid for: lengths beyond what a trial has, of candidates that are
+    neither out nor on their way."""
+    found: list[Purchase] = []
+    for candidate in state.pool:
+        trial = state.trials.get(candidate.id)
+        if trial is not None and (trial.out or trial.trunk.running or trial.trunk.unfinished):
+            continue
+        done = trial.trunk.tokens if trial is not None else 0
+        for tokens in lengths_of(candidate, lengths):
+            flops = candidate.flops(tokens) - candidate.flops(done)
+            if tokens > done and 0 < flops <= state.remaining:
+                found.append(Purchase(candidate=candidate, tokens=tokens, flops=flops))
+    return found
+
+
+def rows_known(
+    state: SweepState, names: tuple[str, ...], lengths: int
+) -> tuple[Runs | None, FloatArray]:
+    """Rows of every curve that is not diverged, in the order of decisions, and what each cost."""
+    places: list[tuple[Candidate, int]] = []
+    loss: list[float] = []
+    label: list[int] = []
+    weight: list[float] = []
+    for trial in state.trials.values():
+        rows = list(rows_of(trial, lengths))
+        for tokens, value in rows:
+            places.append((trial.candidate, tokens))
+            loss.append(value)
+            label.append(state.pool.position(trial.id))
+            weight.append(1.0 / len(rows))
+    if not loss:
+        return None, np.zeros(0)
+    known = Runs(features=inputs_of(places, names), loss=loss, trial=label, weight=weight)
+    return known, np.array([float(candidate.flops(tokens)) for candidate, tokens in places])
+
+
+def rows_of(trial: Trial, lengths: int) -> Iterator[tuple[int, float]]:
+    """(tokens, loss) of a trial's curve that a law may be fitted to: its end alone where only
+    ends count; else points past the burn-in, spread evenly in log tokens, the last one among
+    them."""
+    curve = trial.curve
+    if trial.diverged is not None or not len(curve):
+        return
+    if lengths == 1:
+        if trial.trunk.tokens >= trial.candidate.end:
+            yield curve.last_tokens, curve.last_loss
+        return
+    tokens = curve.tokens
+    last = float(tokens[-1])
+    first = max(BURN_IN * last, 1.0)
+    steps: FloatArray = np.arange(ROWS) / (ROWS - 1.0)
+    wanted: FloatArray = first * (last / first) ** steps * (1 - 1e-9)
+    for place in sorted(set(np.searchsorted(tokens, wanted).tolist())):
+        yield int(tokens[place]), float(curve.loss[place])
+
+
+def inputs_of(
+    places: Sequence[tuple[Candidate, int]], names: tuple[str, ...]
+) -> dict[str, FloatArray]:
+    """Inputs of the law by name, (places,) each. Raises ValueError where a candidate has none."""
+    columns: dict[str, FloatArray] = {}
+    for name in names:
+        columns[name] = np.array([_input(c, tokens, name) for c, tokens in places], np.float64)
+    return columns
+
+
+def _input(candidate: Candidate, tokens: int, name: str) -> float:
+    for key, value in candidate.settings:
+        if key == name and not isinstance(value, str):
+            return float(value)
+    usual = {"N": float(candidate.params), "D": float(tokens), "C": float(candidate.flops(tokens))}
+    if name in usual:
+        return usual[name]
+    known = ", ".join([*usual, *(key for key, _ in candidate.settings)])
+    raise ValueError(
+        f"the law has an input {name!r}, and candidate {candidate.id} has no number of that name;"
+        f" it has {known}"
+    )
+
+
+def _ended(state: SweepState) -> bool:
+    return any(
+        trial.stop_reason is not None and trial.stop_reason.startswith(_NO_MORE)
+        for trial in state.trials.values()
+    )
+
+
+def _stops(state: SweepState, why: str) -> list[Decision]:
+    """Say why nothing more is bought: to the trials that could go on, or to the last one."""
+    trials = [trial for trial in state.trials.values() if not trial.out]
+    idle = [trial for trial in trials if trial.trunk.tokens < trial.candidate.end]
+    return [Stop(trial=trial.id, reason=_NO_MORE + why) for trial in idle or trials[-1:]]

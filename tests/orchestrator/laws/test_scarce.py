@@ -1,0 +1,114 @@
+"""Beliefs from few rows hold the known truth, and never claim what nobody would believe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.forms.chinchilla import CHINCHILLA
+from orchestrator.laws.forms.line import law_of
+from orchestrator.laws.misfit import misfit_over
+from orchestrator.laws.refining import Scene
+from orchestrator.laws.runs import Runs
+from orchestrator.laws.scarce import Belief, believed
+
+SIZES = np.geomspace(1e7, 1e9, 6)
+TARGET = {"N": np.array([1e10]), "D": np.array([2e11])}
+
+
+def truth(N: np.ndarray, D: np.ndarray) -> np.ndarray:
+    return 1.7 + 400 / N**0.34 + 410 / D**0.28
+
+
+def grid() -> dict[str, np.ndarray]:
+    N, ratio = (part.ravel() for part in np.meshgrid(SIZES, [5.0, 20.0, 80.0]))
+    return {"N": N, "D": N * ratio}
+
+
+def scene(misfit: float | None = 0.02) -> Scene:
+    pool = grid()
+    both = {name: np.concatenate([pool[name], TARGET[name]]) for name in pool}
+    process = None if misfit is None else misfit_over(both, sd=misfit)
+    return Scene(pool=pool, target=TARGET, misfit=process)
+
+
+def rows(chosen: np.ndarray | slice, noise: float = 0.003, seed: int = 0) -> Runs:
+    pool = {name: column[chosen] for name, column in grid().items()}
+    rng = np.random.default_rng(seed)
+    loss = truth(pool["N"], pool["D"]) * np.exp(noise * rng.normal(size=len(pool["N"])))
+    return Runs(features=pool, loss=loss)
+
+
+def half_width(belief: Belief) -> float:
+    return 1.645 * float(np.sqrt(np.sum(belief.features(TARGET) ** 2)))
+
+
+def test_all_rows_give_the_law_at_the_target() -> None:
+    belief = believed(CHINCHILLA, rows(slice(None)), scene(), seed=0)
+    said = float(belief.predict(TARGET)[0])
+    assert abs(np.log(said / truth(TARGET["N"], TARGET["D"])[0])) < half_width(belief)
+    assert half_width(belief) < 0.1
+
+
+def test_more_rows_know_more_and_two_rows_know_little() -> None:
+    wide = [half_width(believed(CHINCHILLA, rows(slice(n)), scene(), seed=0)) for n in (2, 8, 18)]
+    assert wide[0] > 2 * wide[1] > 2 * wide[2] > 0
+
+
+def test_fewer_rows_than_parameters_are_believable() -> None:
+    for count in (1, 2, 3, 4):
+        runs = rows(slice(count))
+        belief = believed(CHINCHILLA, runs, scene(), seed=0)
+        said = belief.predict(TARGET)
+        assert runs.loss.min() * np.exp(-1.0) < said < runs.loss.max() * np.exp(0.5)
+
+
+def test_features_are_covariances_between_any_inputs() -> None:
+    belief = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0)
+    pool, target = belief.features(grid()), belief.features(TARGET)
+    both = {name: np.concatenate([grid()[name], TARGET[name]]) for name in TARGET}
+    together = belief.features(both)
+    assert np.allclose(together @ together.T, np.concatenate([pool, target]) @ together.T)
+    assert pool.shape[1] == target.shape[1]
+
+
+def test_an_outlier_hardly_moves_the_belief() -> None:
+    runs = rows(slice(None))
+    loss = runs.loss.copy()
+    loss[7] *= 1.5
+    broken = Runs(features=dict(runs.features), loss=loss)
+    clean = believed(CHINCHILLA, runs, scene(), seed=0).predict(TARGET)
+    moved = believed(CHINCHILLA, broken, scene(), seed=0).predict(TARGET)
+    assert abs(float(np.log(moved / clean)[0])) < 0.02
+
+
+def test_losses_below_zero_are_fitted_as_they_are() -> None:
+    form = law_of("a + b*log(N)", parameters=["a", "b"])
+    N = np.geomspace(1e3, 1e6, 8)
+    runs = Runs(features={"N": N}, loss=5.0 - 0.6 * np.log(N), signed=True)
+    where = Scene(pool={"N": N}, target={"N": np.array([1e7])}, misfit=None)
+    belief = believed(form, runs, where, seed=0)
+    assert belief.predict(where.target)[0] == pytest.approx(5.0 - 0.6 * np.log(1e7), abs=0.05)
+
+
+def test_a_start_from_given_optima_ends_where_they_are() -> None:
+    cold = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0)
+    warm = believed(CHINCHILLA, rows(slice(13)), scene(), seed=1, warm=cold.values, starts=0)
+    again = believed(CHINCHILLA, rows(slice(13)), scene(), seed=2)
+    assert warm.predict(TARGET) == pytest.approx(again.predict(TARGET), rel=0.01)
+
+
+def test_nothing_to_start_from_is_said() -> None:
+    with pytest.raises(FitError):
+        believed(law_of("log(N - 1e20) + a", parameters=["a"]), rows(slice(6)), scene(), seed=0)
+
+
+def test_the_misfit_is_a_covariance_of_its_sd() -> None:
+    pool = grid()
+    process = misfit_over(pool, sd=0.03)
+    features = process.features(pool)
+    assert np.allclose(np.sum(features**2, axis=1), 0.03**2, rtol=1e-3)
+    near = process.features({"N": np.array([1e7, 1.01e7, 1e9]), "D": np.array([1e9, 1e9, 1e9])})
+    products = near @ near.T / 0.03**2
+    assert products[0, 1] > 0.99 > 0.6 > products[0, 2]

@@ -1,0 +1,79 @@
+"""A small market with known truth, for the rules that buy runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from orchestrator.laws.runs import Runs
+from orchestrator.policies.buying import Market, Rule
+
+TARGET = {"N": np.array([2e9, 5e9]), "D": np.array([4e10, 1e11])}
+
+
+def inputs() -> dict[str, np.ndarray]:
+    """36 runs: sizes from 10M to 500M at three lengths and two others."""
+    N, ratio = np.meshgrid(np.geomspace(1e7, 5e8, 9), [5.0, 20.0, 80.0, 160.0])
+    return {"N": N.ravel(), "D": (N * ratio).ravel()}
+
+
+def truth(features: dict[str, np.ndarray]) -> np.ndarray:
+    return 1.7 + 400 / features["N"] ** 0.34 + 410 / features["D"] ** 0.28
+
+
+def strange_truth(features: dict[str, np.ndarray]) -> np.ndarray:
+    """What no sum of powers says: a logarithm, and a saturation in tokens a parameter."""
+    ratio = features["D"] / features["N"]
+    bend = 0.06 * np.log(features["N"] / 1e8) - 0.15 * np.tanh(np.log(ratio / 20.0))
+    return truth(features) * np.exp(0.3 * bend)
+
+
+def market(
+    bought: Sequence[int],
+    budget: float = 0.1,
+    *,
+    seed: int = 0,
+    places: int = 3,
+    strange: bool = False,
+    flying: Sequence[int] = (),
+    outputs: int = 1,
+) -> tuple[Market, np.ndarray]:
+    """The market after buying these rows, costs as shares of all; and the rows of its offers."""
+    pool = inputs()
+    cost = pool["N"] * pool["D"]
+    cost = cost / cost.sum()
+    rows, away = np.array(bought, dtype=np.int64), np.array(flying, dtype=np.int64)
+    free = np.setdiff1d(np.arange(len(cost)), np.concatenate([rows, away]))
+    noise = np.exp(0.004 * np.random.default_rng(seed).normal(size=len(cost)))
+    loss = (strange_truth(pool) if strange else truth(pool)) * noise
+    taken = {name: np.tile(column[rows], outputs) for name, column in pool.items()}
+    known = Runs(features=taken, loss=np.tile(loss[rows], outputs), trial=np.tile(rows, outputs))
+    return Market(
+        offers={name: np.tile(column[free], outputs) for name, column in pool.items()},
+        cost=cost[free],
+        owner=free,
+        affordable=budget - float(cost[rows].sum() + cost[away].sum()),
+        budget=budget,
+        total=1.0,
+        places=places,
+        known=known if len(rows) else None,
+        known_cost=np.tile(cost[rows], outputs),
+        flying={name: np.tile(column[away], outputs) for name, column in pool.items()},
+        target=dict(TARGET),
+        everywhere=pool,
+        outputs=outputs,
+        seed=seed,
+        sweep_seed=seed,
+    ), free
+
+
+def bought_by(rule: Rule, budget: float, *, seed: int = 0, strange: bool = False) -> list[int]:
+    """The rows that the rule buys until it buys no more."""
+    order: list[int] = []
+    while True:
+        now, free = market(order, budget, seed=seed, strange=strange)
+        picks = rule.choose(now).picks if len(free) else ()
+        if not picks:
+            return order
+        order += [int(free[pick.offer]) for pick in picks]

@@ -1,0 +1,96 @@
+"""Gains against the closed form, and purchases that are never dearer than what is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from orchestrator.policies.buying import Teaching, begun_with, greedy, in_order
+from tests.orchestrator.policies.markets import market
+
+RNG = np.random.default_rng(3)
+OFFERS, TARGET = RNG.normal(size=(12, 5)), RNG.normal(size=(3, 5))
+NOISE = 0.7
+
+
+def left(rows: np.ndarray) -> np.ndarray:
+    """The covariance of the weights after observing rows."""
+    return np.linalg.inv(np.eye(5) + rows.T @ rows / NOISE**2)
+
+
+def variance(rows: np.ndarray) -> float:
+    return float(np.mean(np.einsum("tf,fg,tg->t", TARGET, left(rows), TARGET)))
+
+
+def test_gains_are_what_the_exact_posterior_says_also_after_purchases() -> None:
+    teaching = Teaching(OFFERS, TARGET, outputs=1, noise=NOISE)
+    seen: list[int] = []
+    for bought in (4, 7, 4):
+        before = variance(OFFERS[seen])
+        after = [variance(OFFERS[[*seen, k]]) for k in range(12)]
+        assert teaching.gains() == pytest.approx(before - np.array(after))
+        teaching.buy(bought)
+        seen.append(bought)
+    assert teaching.half_width == pytest.approx(1.645 * np.sqrt(variance(OFFERS[seen])))
+
+
+def test_an_offer_of_several_outputs_teaches_what_all_its_rows_teach() -> None:
+    teaching = Teaching(OFFERS, TARGET, outputs=3, noise=NOISE)
+    blocks = OFFERS.reshape(3, 4, 5)
+    after = [variance(blocks[:, k]) for k in range(4)]
+    assert teaching.gains() == pytest.approx(variance(OFFERS[:0]) - np.array(after))
+    teaching.buy(2)
+    both = [variance(np.concatenate([blocks[:, 2], blocks[:, k]])) for k in range(4)]
+    assert teaching.gains() == pytest.approx(after[2] - np.array(both))
+
+
+def test_knowledge_is_the_fall_of_the_entropy() -> None:
+    teaching = Teaching(OFFERS, TARGET, outputs=1, noise=NOISE)
+    teaching.buy(1)
+    fall = [-np.linalg.slogdet(left(OFFERS[[1, k]]))[1] for k in range(12)]
+    assert teaching.knowledge() == pytest.approx(
+        np.array(fall) + np.linalg.slogdet(left(OFFERS[[1]]))[1]
+    )
+
+
+def test_greedy_stays_within_what_is_left_and_buys_one_length_of_a_run() -> None:
+    now, free = market([], budget=0.02, places=20)
+    now = replace(now, owner=now.owner // 2)
+    rng = np.random.default_rng(0)
+    teaching = Teaching(
+        rng.normal(size=(len(free), 4)), rng.normal(size=(2, 4)), outputs=1, noise=0.1
+    )
+    picks = greedy(now, teaching).picks
+    assert picks
+    assert sum(now.cost[pick.offer] for pick in picks) <= now.affordable
+    assert len({int(now.owner[pick.offer]) for pick in picks}) == len(picks)
+
+
+def test_enough_and_not_worth_it_are_said() -> None:
+    now, free = market([], places=2)
+    offers = np.full((len(free), 1), 0.01)
+    narrow = greedy(now, Teaching(offers, offers[:1], outputs=1, noise=1.0), enough=0.5)
+    assert not narrow.picks and narrow.ended is not None and "0.5 was asked" in narrow.ended
+    poor = greedy(now, Teaching(offers, offers[:1], outputs=1, noise=9.0), least_rate=1.0)
+    assert not poor.picks and poor.ended is not None and "not worth its cost" in poor.ended
+
+
+def test_a_start_takes_the_first_whatever_it_costs_and_then_its_share() -> None:
+    now, _ = market([], places=36)
+    cheapest = float(now.cost.min())
+    assert len(begun_with(now, runs=5, share=0.0, why="a start").picks) == 1
+    picks = begun_with(now, runs=5, share=1.0, why="a start").picks
+    assert len(picks) == 5 and now.cost[picks[0].offer] == cheapest
+    tight = replace(now, affordable=cheapest / 2)
+    assert not begun_with(tight, runs=5, share=1.0, why="a start").picks
+
+
+def test_an_order_passes_over_what_does_not_fit() -> None:
+    now, _ = market([], budget=0.02, places=36)
+    order = np.argsort(-now.cost)
+    picks = in_order(now, order, "the dearest first").picks
+    spent = float(sum(now.cost[pick.offer] for pick in picks))
+    rest = np.setdiff1d(np.arange(len(now.cost)), [pick.offer for pick in picks])
+    assert spent <= 0.02 < spent + float(now.cost[rest].min())

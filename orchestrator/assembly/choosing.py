@@ -5,11 +5,15 @@ Reads the sweep's journal or the table; writes nothing. See `laws.specification`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+import numpy as np
 
 from orchestrator.assembly.refusal import Refused
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.optimum import Interval, compute_optimal
+from orchestrator.laws.runs import CurveRows
 from orchestrator.laws.specification import (
     FIGURES,
     Choices,
@@ -92,13 +96,27 @@ def choices_about(
         curves,
         target.params.value,
         target.tokens.value,
-        conventions=_conventions(trials, pool) or (as_recorded(curves), six_ND(curves)),
-        choices=Choices(burn_ins=tuple(dict.fromkeys((burn_in, 0.0, 0.3)))),
+        conventions=_conventions(trials, pool) or _of_table(curves),
+        choices=Choices(burn_ins=_burn_ins(curves, burn_in)),
         form=result.law.form,
         offsets_sd=result.law.offsets_sd,
         seed=conclusions.question.seed,
     )
     return _beside(found, result, conclusions)
+
+
+def _of_table(curves: Sequence[CurveRows]) -> tuple[Convention, ...]:
+    """FLOPs as a table has them, and 6 N D where that is something else."""
+    recorded, plain = as_recorded(curves), six_ND(curves)
+    same = np.allclose(recorded.flops_per_token, plain.flops_per_token, rtol=1e-6)
+    return (recorded,) if same else (recorded, plain)
+
+
+def _burn_ins(curves: Sequence[CurveRows], burn_in: float) -> tuple[float, ...]:
+    """Shares to drop, the conclusions' own first; finished runs have no start to be dropped."""
+    if all(len(curve) == 1 for curve in curves):
+        return (burn_in,)
+    return tuple(dict.fromkeys((burn_in, 0.0, 0.3)))
 
 
 def evidence_about(

@@ -153,6 +153,9 @@ def _refuse(form: LawForm, runs: Runs, objective: Objective, offsets_sd: float |
             "objective is 'huber_log', and the losses may be zero or below: use 'huber' or"
             " 'squared'"
         )
+    said = form.expression
+    if form.name != said:
+        said = f"{form.name} ({said})"
     count = len(form.parameters)
     if len(runs) <= count:
         raise FitError(
@@ -165,8 +168,8 @@ def _refuse(form: LawForm, runs: Runs, objective: Objective, offsets_sd: float |
         different = count_levels(column)
         if different < needed:
             raise FitError(
-                f"no law yet: {form.name} ({form.expression}) needs {needed} different values of"
-                f" {name}, and the rows have {different}"
+                f"no law yet: {said} needs {needed} different values of {name}, and the rows"
+                f" have {different}"
             )
     if offsets_sd is not None and runs.trials == len(runs):
         raise FitError(

@@ -1,7 +1,7 @@
 """Loss against parameters and tokens: L = E + A / N^alpha + B / D^beta.
 
-Hoffmann et al. 2022 (arXiv 2203.15556), equation 2; bounds on the exponents as in the
-replication by Besiroglu et al. 2024 (arXiv 2404.10102). Touches nothing.
+Hoffmann et al. 2022 (arXiv 2203.15556), equation 2. The bounds on the exponents are ours, wide of
+what is published (0.2 to 0.6). Touches nothing.
 """
 
 from __future__ import annotations

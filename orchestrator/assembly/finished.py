@@ -46,6 +46,20 @@ def finished_in(path: str) -> dict[str, RecordedCurve] | None:
     return runs
 
 
+def phases_in(path: str) -> tuple[str, ...]:
+    """The words of a table's phase column, sorted; none where it has no such column. Raises
+    RecordedError where it cannot be read."""
+    rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        columns = [name.strip() for name in next(rows, list[str]())]
+        if "phase" not in columns:
+            return ()
+        place = columns.index("phase")
+        return tuple(sorted({row[place].strip() for row in rows if len(row) > place}))
+    except csv.Error as error:
+        raise RecordedError(f"{path} is no CSV table: {error}") from None
+
+
 def _text(path: str) -> str:
     try:
         raw = Path(path).read_bytes()

@@ -6,11 +6,12 @@ A table without a curve_id column holds finished runs: each row is a run of its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.assembly.finished import finished_in
+from orchestrator.assembly.finished import finished_in, phases_in
 from orchestrator.assembly.refusal import Refused
 from orchestrator.recorded import RecordedError, read_recorded
 from orchestrator.report.conclusions import Conclusions, Question
@@ -36,8 +37,14 @@ def evidence_in_table(path: str, burn_in: float) -> Evidence:
     try:
         finished = finished_in(path)
         curves = read_recorded(path) if finished is None else finished
+        phases = phases_in(path)
     except RecordedError as error:
         raise Refused(str(error)) from None
+    if len(phases) > 1:
+        raise Refused(
+            f"{path} holds points of the phases {', '.join(map(repr, phases))}, and a law is of"
+            " one: annealing lowers a loss by what depends on size; keep the rows of one phase"
+        )
     rows: dict[str, tuple[int, Curve, tuple[tuple[str, bool | int | float | str], ...]]] = {}
     for name, recorded in curves.items():
         if recorded.params is None:
@@ -50,7 +57,8 @@ def evidence_in_table(path: str, burn_in: float) -> Evidence:
         rows[name] = (recorded.params, curve, recorded.settings)
     if not np.isfinite([curve.last_loss for _, curve, _ in rows.values()]).all():
         raise Refused(f"{path}: a curve ends in a loss that is not finite; leave it out")
-    return evidence_from_curves(rows, burn_in=burn_in)
+    evidence = evidence_from_curves(rows, burn_in=burn_in)
+    return replace(evidence, phases=phases) if phases == ("stable",) else evidence
 
 
 def question_about(forms: Sequence[str], *, burn_in: float, draws: int, level: float) -> Question:

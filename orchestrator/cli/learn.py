@@ -93,7 +93,7 @@ def show_laws(conclusions: Conclusions, *, brief: bool = False) -> None:
     speech.say(conclusions.sentence, style="bold" if conclusions.headline else "yellow")
     rows: list[list[str]] = []
     for result in conclusions.laws:
-        rows += _law_rows(result)
+        rows += _law_rows(result, conclusions.trials)
     if rows:
         level = words.share(conclusions.question.level)
         speech.table(
@@ -160,7 +160,8 @@ def _show_approaches(conclusions: Conclusions) -> None:
             speech.say(f"  {approach.name}: {approach.why_not}", style="yellow")
 
 
-def _law_rows(result: LawResult) -> list[list[str]]:
+def _law_rows(result: LawResult, trials: int) -> list[list[str]]:
+    """A law's parameters, and what it rests on; trials: of all that were seen."""
     rows: list[list[str]] = []
     for place, (name, _, bounded) in enumerate(result.parameters):
         law = result.law
@@ -169,7 +170,8 @@ def _law_rows(result: LawResult) -> list[list[str]]:
             about = f"L = {result.expression}"
         elif place == 1 and law is not None:
             points = f", {', '.join(result.phases)} points" if result.phases else ""
-            about = f"{law.rows} rows of {law.trials} trials{points}"
+            some = "" if law.trials == trials else f"{law.trials} of "
+            about = f"{words.several(law.rows, 'row')} of {some}{trials} trials{points}"
         elif place == 2 and result.held_out is not None:
             about = (
                 f"{100 * result.held_out.error:+.1f} % at a size held out "

@@ -74,6 +74,25 @@ def test_a_table_is_not_said_to_be_of_a_constant_rate(
     Path("curves.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     assert run(["fit", "curves.csv", "--form", "chinchilla", "--draws", "20"]) == 0
     assert "does not say at which rate its points were taken" in capsys.readouterr().err
+    known = [rows[0] + ",phase", *(f"{row},stable" for row in rows[1:])]
+    Path("curves.csv").write_text("\n".join(known) + "\n", encoding="utf-8")
+    assert run(["fit", "curves.csv", "--form", "chinchilla", "--draws", "20"]) == 0
+    said = capsys.readouterr().err
+    assert "does not say" not in said and "the law says a constant-rate loss of" in said
+
+
+def test_runs_that_do_not_count_are_told(
+    table: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same runs once more, at a rate that costs each a tenth."""
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = table.read_text(encoding="utf-8").splitlines()
+    for row in rows[1:]:
+        params, tokens, loss = row.split(",")
+        rows.append(f"{params},{tokens},{1.1 * float(loss)!r}")
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert run(["fit", "runs.csv", "--form", "chinchilla", "--draws", "20"]) == 0
+    assert "24 rows of 24 of 48 trials" in capsys.readouterr().err
 
 
 def test_no_engine_is_loaded(table: Path) -> None:
@@ -117,6 +136,7 @@ def test_a_form_that_cannot_be_is_refused(
         ("curve_id,tokens,flops,loss\na,1,1,3\n", "has no params column"),
         ("params,tokens,loss\n1,5,3e9,3,2\n", "line 2 has more cells than the header"),
         ("params,tokens,loss\n0.125,2000000000,3.1\n", "line 2: params 0.125 is no whole number"),
+        ("params,tokens,loss,phase\n1,2,3,stable\n2,4,2,annealed\n", "phases 'annealed', 'stab"),
         ("curve_id,params,tokens,flops,loss\na,1.3,1,1,3\n", "params 1.3 is no whole number"),
     ],
 )

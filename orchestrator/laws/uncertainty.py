@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from orchestrator.laws.errors import FitError
+from orchestrator.laws.forms.base import Parameter
 from orchestrator.laws.law import LawFit, asked_inputs
 from orchestrator.laws.levenberg import Problem, Solution, minimise
 from orchestrator.laws.mixture import modes_of, student
@@ -69,11 +70,15 @@ class LawPosterior:
         return {parameter.name: published[:, k] for k, parameter in enumerate(form.parameters)}
 
     def parameter_intervals(self, level: float) -> dict[str, tuple[float, float]]:
-        """Published name to (low, high) at this level."""
+        """Published name to (low, high) at this level; widening never leaves a parameter's box."""
         at = self.law.parameters
         return {
-            name: self._interval(values, np.float64(at[name]), level)
-            for name, values in self.samples().items()
+            known.name: boxed(
+                known, values, self._interval(values, np.float64(at[known.name]), level)
+            )
+            for known, values in zip(
+                self.law.form.parameters, self.samples().values(), strict=True
+            )
         }
 
     def predictions(
@@ -152,6 +157,20 @@ class LawPosterior:
             rescaling=cast(float, record.get("rescaling", 1.0)),
             seed=cast(int, record["seed"]),
         )
+
+
+def boxed(known: Parameter, values: Array, interval: tuple[float, float]) -> tuple[float, float]:
+    """The interval of a parameter's published values, cut to its box. A box that ends at the
+    smallest loss of the rows, which a law does not keep, ends where the draws end; one of a
+    parameter that moves with the centre is none."""
+    if known.moves:
+        return interval
+    upper = float(values.max()) if known.upper is None else known.upper
+    lower = known.lower
+    if known.logarithmic:
+        lower = math.exp(lower)
+        upper = upper if known.upper is None else math.exp(min(upper, 700.0))
+    return max(interval[0], lower), min(interval[1], upper)
 
 
 def interval_of(

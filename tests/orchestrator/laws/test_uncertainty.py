@@ -205,3 +205,22 @@ def test_a_thousand_chinchilla_fits_take_less_than_ten_seconds():
     before = time.process_time()
     assert len(bootstrap(law, runs, draws=1000).draws) > 950
     assert time.process_time() - before < 10.0
+
+
+def test_a_widened_interval_stays_in_the_parameters_box():
+    """Ten times wider, E would be below zero and an exponent beyond what the form allows."""
+    runs = runs_from_curves(curves_of_truth())
+    posterior = replace(bootstrap(fit(CHINCHILLA, runs), runs, draws=60), rescaling=200.0)
+    bounds = posterior.parameter_intervals(0.9)
+    for known in CHINCHILLA.parameters:
+        if not known.moves:
+            low, high = bounds[known.name]
+            upper = runs.loss.min() if known.upper is None else known.upper
+            assert known.lower <= low < high <= upper + 1e-12, known.name
+    free = interval_of(
+        posterior.samples()["E"],
+        np.float64(posterior.law.parameters["E"]),
+        0.9,
+        posterior.widened(0.9),
+    )
+    assert free[1] > runs.loss.min()  # so that the box is what holds it

@@ -140,6 +140,7 @@ class Uniform(Block):
 SURROGATES = (
     "joint_law",
     "multi_task_gp",
+    "latent_gp",
     "deep_ensemble",
     "power_law",
     "exponential",

@@ -20,6 +20,10 @@ def surrogate_of(name: str) -> Surrogate:
             from orchestrator.surrogates.multi_task_gp import MultiTaskGP
 
             return MultiTaskGP()
+        case "latent_gp":
+            from orchestrator.surrogates.latent_gp import LatentGP
+
+            return LatentGP()
         case "deep_ensemble":
             from orchestrator.surrogates.deep_ensemble import DeepEnsemble
 

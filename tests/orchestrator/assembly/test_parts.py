@@ -40,7 +40,7 @@ def test_recommend_needs_to_know_what_would_be_deployed(tmp_path: Path) -> None:
         parts.policy_of(spec)
 
 
-WITH_TORCH = ("multi_task_gp", "deep_ensemble")
+WITH_TORCH = ("multi_task_gp", "latent_gp", "deep_ensemble")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ KINDS = {
     "one_shot": "{kind: one_shot}",
     "by a power law": "{kind: successive_halving, surrogate: power_law}",
     "by the multi-task GP": "{kind: successive_halving, surrogate: multi_task_gp}",
+    "by the latent GP": "{kind: successive_halving, surrogate: latent_gp}",
     "by the ensemble": "{kind: successive_halving, surrogate: deep_ensemble}",
 }
 FAST = ("frontier",)

@@ -32,6 +32,7 @@ NOISE = 0.01
 LEAST_NOISE = 2e-3
 _STEPS = 16
 _WEIGHED = (5, 10)  # steps before which noise and misfit are weighed against each other
+_HOPELESS = 50.0  # of the log posterior below the best: such an optimum is followed no further
 _PRIOR_ROWS = 64
 _ANCHOR = 1e-4  # share of each parameter's prior that holds it where the search ended
 _FREEDOM = 4.0  # of Student's t
@@ -73,13 +74,18 @@ class Refining:
         )
 
     def settled(self, values: Array, noise: float) -> tuple[Array, Array, Array, float]:
-        """Values (K, P), tilt (K, F), minus the log of the posterior (K,), and the noise."""
+        """Values (K, P), tilt (K, F), minus the log of the posterior (K,), and the noise; those
+        far below the best are left out."""
         anchor, tilt = values.copy(), np.zeros((len(values), self.own.shape[1]))
         pull = _ANCHOR * self._precision(anchor)
         damping = np.full(len(values), 1e-3)
         at = self._stand(values, tilt, anchor, pull, noise)
         for step in range(_STEPS):
             if step in _WEIGHED:
+                near = np.flatnonzero(at.score <= float(np.min(at.score)) + _HOPELESS)
+                if 0 < len(near) < len(at.score):
+                    anchor, pull, damping = anchor[near], pull[near], damping[near]
+                    at = at.rows_of(near)
                 noise, grown = self._weighed(at, noise)
                 self.own, self.grown = self.own * grown, self.grown * grown
                 at = self._stand(at.values, at.tilt / grown, anchor, pull, noise)
@@ -232,6 +238,18 @@ class Standing:
     far: Array
     lean: Array
     score: Array
+
+    def rows_of(self, chosen: NDArray[np.intp]) -> Standing:
+        """Some of them."""
+        return Standing(
+            values=self.values[chosen],
+            tilt=self.tilt[chosen],
+            residual=self.residual[chosen],
+            slopes=self.slopes[chosen],
+            far=self.far[chosen],
+            lean=self.lean[chosen],
+            score=self.score[chosen],
+        )
 
     def where(self, chosen: NDArray[np.bool_], other: Standing) -> Standing:
         """Those of the other where chosen."""

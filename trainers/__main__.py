@@ -1,9 +1,9 @@
 """`python -m trainers config.yaml [key=value ...]`: train one model, alone.
 
 Progress for people goes to stderr, and with --json one report a line to stdout. A folder that
-holds a checkpoint is continued. Exit codes: 0 done (a diverged run too: it is told), 2 bad input,
-75 interrupted and resumable. Ctrl-C ends at the next report with a checkpoint; a second one at
-once.
+holds a checkpoint is continued; an anneal has a folder of its own. Exit codes: 0 done (a diverged
+run too: it is told), 2 bad input, 75 interrupted and resumable. Ctrl-C ends at the next report
+with a checkpoint; a second one at once.
 
 `torchrun --nproc-per-node 2 -m trainers config.yaml` shares every batch between processes
 (`trainers.distributed`); the first of them speaks and writes.
@@ -83,10 +83,10 @@ def _train(config: TrainConfig, until: int, options: argparse.Namespace) -> int:
 
     stopper = _Stopper()
     with launched(config.device) as group:
-        resume = checkpoint.newest(options.folder) or options.resume
-        if group.leads:
-            _say_start(config, until, resume)
         try:
+            resume = _resume(options)
+            if group.leads:
+                _say_start(config, until, resume)
             reports = train(
                 config,
                 until=until,
@@ -105,15 +105,46 @@ def _train(config: TrainConfig, until: int, options: argparse.Namespace) -> int:
         ) as error:
             _say(f"{error}\nNothing was started.")
             return EXIT_BAD_INPUT
-        _tell(reports, options.json, aloud=group.leads)
-    if stopper.stopped:
+        finished = _tell(reports, options.json, config.floor_tokens(until), aloud=group.leads)
+    if stopper.stopped and not finished:
         _say("interrupted; the same command goes on from the checkpoint")
         return EXIT_INTERRUPTED
     return 0
 
 
-def _tell(reports: Iterator[Report], as_json: bool, *, aloud: bool) -> None:
+def _resume(options: argparse.Namespace) -> Path | None:
+    """The newest checkpoint of the folder, else the one that was given.
+
+    Raises CheckpointError where going on would pass over what was asked, or train on among the
+    files of the trunk.
+    """
+    from trainers import checkpoint
+
+    folder: Path = options.folder
+    given: Path | None = options.resume
+    newest = checkpoint.newest(folder)
+    if newest is None:
+        return given
+    if options.anneal and checkpoint.read_position(newest).annealing is None:
+        raise checkpoint.CheckpointError(
+            f"{folder} holds the trunk, and an anneal would mix with it; give another --folder, "
+            f"and --resume with the checkpoint to branch from, such as {newest}"
+        )
+    if given is None or given.resolve().parent != folder.resolve():
+        return newest
+    if given.resolve() != newest.resolve():
+        raise checkpoint.CheckpointError(
+            f"{folder} would go on from {newest}, not from {given}; leave --resume out, or give "
+            "another --folder"
+        )
+    return newest
+
+
+def _tell(reports: Iterator[Report], as_json: bool, target: int, *, aloud: bool) -> bool:
+    """Tell of each report; whether the last was the run's end, at the target or diverged."""
+    finished = False
     for report in reports:
+        finished = report.diverged or report.tokens == target
         if not aloud:
             continue
         fields = dataclasses.asdict(report)
@@ -124,6 +155,7 @@ def _tell(reports: Iterator[Report], as_json: bool, *, aloud: bool) -> None:
             _say(f"checkpoint {report.checkpoint}")
         if report.diverged:
             _say("the run diverged; a smaller optimizer.learning_rate is the usual remedy")
+    return finished
 
 
 def _row(report: Report) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from trainers.__main__ import EXIT_BAD_INPUT, EXIT_INTERRUPTED, main
+from trainers.__main__ import EXIT_BAD_INPUT, EXIT_INTERRUPTED, _Stopper, main
 from trainers.config import TrainConfig
 from trainers.corpus import prepare
 from trainers.documents import load_document, validate
+from trainers.loop import Report
 
 CONFIG = """\
 model: {{layers: 1, width: 16, context: 16}}
@@ -79,6 +80,44 @@ def test_bad_input(
     assert "Nothing was started." in streams.err
     assert streams.out == ""
     assert not Path("runs").exists()
+
+
+def test_a_trunks_folder_takes_no_anneal_and_no_other_checkpoint(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for until in ("640", "1280"):
+        assert main([config, "--until", until]) == 0
+    before = sorted(Path("runs/toy").iterdir())
+    older, newest = map(str, before)
+    for arguments, says in (
+        (["--anneal", "--until", "1600"], "give another --folder"),
+        (["--anneal", "--until", "1600", "--resume", older], "give another --folder"),
+        (["--resume", older], "leave --resume out"),
+    ):
+        assert main([config, *arguments]) == EXIT_BAD_INPUT
+        assert says in capsys.readouterr().err
+        assert sorted(Path("runs/toy").iterdir()) == before
+    assert main([config, "--resume", newest, "--until", "1920"]) == 0
+
+
+def test_a_stop_asked_for_at_the_end_interrupts_nothing(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stoppers: list[_Stopper] = []
+
+    def remember(stopper: _Stopper) -> None:
+        stopper.stopped = False
+        stoppers.append(stopper)
+
+    def ask(report: Report) -> str:
+        stoppers[-1].stopped |= report.tokens == 640
+        return ""
+
+    monkeypatch.setattr(_Stopper, "__init__", remember)
+    monkeypatch.setattr("trainers.__main__._row", ask)
+    several = "evaluation.points=16"
+    assert main([config, several, "--until", "640", "--folder", "ended"]) == 0
+    assert main([config, several, "--folder", "midway"]) == EXIT_INTERRUPTED
 
 
 def test_a_missing_file(capsys: pytest.CaptureFixture[str]) -> None:

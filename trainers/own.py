@@ -179,10 +179,12 @@ def train(
     target = config.floor_tokens(until)
     trainer = find(config.trainer)(config.settings, config.seed)
     recipe = {"trainer": config.trainer, "settings": config.settings, "seed": config.seed}
-    start, branched = 0, None
+    start, loss, branched = 0, None, None
     if resume is not None:
-        start, branched = _load(resume, trainer, recipe)
+        start, loss, branched = _load(resume, trainer, recipe)
     points = trainer.train(target)
+    if branched is not None and not anneal:
+        raise OwnTrainerError(f"{resume} lies on an anneal; resume the trunk it branched from")
     if anneal:
         branch: Any = getattr(trainer, "anneal", None)
         if branch is None:
@@ -192,6 +194,8 @@ def train(
         if branched is None:
             branched = start
         points = branch(branched, target)
+    if loss is not None and start == target:  # it ended here before, and nobody heard of it
+        start, points = 0, iter([(target, loss)])
     saver = _Saver(config, folder, trainer, recipe | {"branched": branched})
     return _reports(config, points, start, target, saver, anneal=anneal, stop=stop)
 
@@ -217,7 +221,7 @@ def _reports(
             )
         before, diverged = tokens, not math.isfinite(loss)
         last = not diverged and (tokens == target or stop())
-        kept = saver.save(tokens) if not diverged and (last or saver.due) else None
+        kept = saver.save(tokens, loss) if not diverged and (last or saver.due) else None
         told = time.monotonic()
         yield OwnReport(
             tokens=tokens,
@@ -252,7 +256,7 @@ class _Saver:
     def due(self) -> bool:
         return time.monotonic() - self._saved >= self._every_s
 
-    def save(self, tokens: int) -> Path:
+    def save(self, tokens: int, loss: float) -> Path:
         final = self._folder / f"tokens-{tokens:015d}"
         growing = self._folder / f".unfinished-{final.name}"
         shutil.rmtree(growing, ignore_errors=True)
@@ -260,6 +264,7 @@ class _Saver:
         self._trainer.save(growing)
         state = {
             "tokens": tokens,
+            "loss": loss,
             "recipe": self._recipe,
             "sha256": {path.name: _digest(path) for path in sorted(growing.iterdir())},
         }
@@ -276,8 +281,11 @@ class _Saver:
         return final
 
 
-def _load(path: Path, trainer: OwnTrainer, recipe: Mapping[str, object]) -> tuple[int, int | None]:
-    """Continue from a checkpoint: its tokens, and where its branch began, if it lies on one."""
+def _load(
+    path: Path, trainer: OwnTrainer, recipe: Mapping[str, object]
+) -> tuple[int, float | None, int | None]:
+    """Continue from a checkpoint: its tokens, its loss (None in those of earlier releases), and
+    where its branch began, if it lies on one."""
     try:
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         damaged = [name for name, sha in state["sha256"].items() if _digest(path / name) != sha]
@@ -292,7 +300,7 @@ def _load(path: Path, trainer: OwnTrainer, recipe: Mapping[str, object]) -> tupl
     if theirs != json.loads(json.dumps(recipe)):
         raise OwnTrainerError(f"{path} was trained as {theirs}, not as {dict(recipe)}")
     trainer.load(path)
-    return int(state["tokens"]), branched
+    return int(state["tokens"]), state.get("loss"), branched
 
 
 def _digest(path: Path) -> str:

@@ -44,6 +44,20 @@ def test_a_resumed_run_and_a_branch_are_bit_identical(tmp_path: Path) -> None:
     assert list(again)[-1].loss == one[-1].loss != whole[1024]
 
 
+def test_a_run_that_ended_tells_its_end_again(tmp_path: Path) -> None:
+    """As a driver asks that was killed between the last point and the segment's end."""
+    (*_, trunk) = train(config(), until=512, folder=tmp_path / "a")
+    branch = {"until": 1024, "anneal": True}
+    (*_, annealed) = train(config(), folder=tmp_path / "b", resume=trunk.checkpoint, **branch)
+    (told,) = train(config(), until=512, folder=tmp_path / "c", resume=trunk.checkpoint)
+    assert (told.tokens, told.loss, told.phase) == (512, trunk.loss, "stable")
+    (told,) = train(config(), folder=tmp_path / "d", resume=annealed.checkpoint, **branch)
+    assert (told.tokens, told.loss, told.phase) == (1024, annealed.loss, "annealed")
+    assert told.checkpoint == tmp_path / "d" / annealed.checkpoint.name
+    with pytest.raises(OwnTrainerError, match="lies on an anneal"):
+        train(config(), until=2048, folder=tmp_path / "e", resume=annealed.checkpoint)
+
+
 def test_checkpoints_are_whole_and_of_this_run(tmp_path: Path) -> None:
     (*_, last) = train(config(), until=64, folder=tmp_path)
     assert last.checkpoint is not None

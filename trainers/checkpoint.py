@@ -158,10 +158,19 @@ def newest(folder: Path) -> Path | None:
 
 
 def discard_old(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` of the checkpoints that end no segment."""
-    passing = [path for path in checkpoints(folder) if not _state(path)["segment_end"]]
+    """Remove all but the newest `keep` of the checkpoints that end no segment; damaged ones stay
+    for whoever wants to know, and count for nothing."""
+    passing = [path for path in checkpoints(folder) if _passes(path)]
     for path in passing[: max(0, len(passing) - keep)]:
         shutil.rmtree(path)
+
+
+def _passes(path: Path) -> bool:
+    try:
+        return not _state(path)["segment_end"]
+    except CheckpointError as error:
+        log.warning("leaving a checkpoint alone: %s", error)
+        return False
 
 
 _ADVICE = "resume from an earlier checkpoint, or delete this one and start again"

@@ -141,6 +141,16 @@ def test_segment_ends_stay(tmp_path: Path) -> None:
     assert checkpoint.checkpoints(tmp_path) == [paths[0], paths[2], paths[4], paths[5]]
 
 
+def test_a_damaged_one_is_no_reason_to_stop_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [save(tmp_path, position(16 * i)) for i in range(1, 5)]
+    (paths[0] / "state.json").write_text("{torn")
+    checkpoint.discard_old(tmp_path, keep=2)
+    assert checkpoint.checkpoints(tmp_path) == [paths[0], paths[2], paths[3]]
+    assert "is no JSON" in caplog.text
+
+
 def test_another_format_and_another_model_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path, position(16))
     wider = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"layers": 2})})

@@ -32,6 +32,8 @@ def held_out_total(
     tokens = min(CHUNK_TOKENS.get(device.device.type, 4096), CHUNK_LOGITS // vocab)
     with device.autocast():
         for chunk in windows.split(max(1, tokens // context // members)):
+            if not len(chunk):  # more workers than windows: the mean of nothing is no number
+                continue
             each = chunk if members == 1 else chunk.repeat(members, 1)
             total = total + network(each) * chunk.shape[0]
     return total

@@ -6,8 +6,8 @@ are dropped; documents are split into training and held-out data by their own SH
 document stays on its side whatever else changes.
 
 A corpus grows in a folder of its own name, shard by shard, each recorded with its digests once it
-is on the disk (`trainers.shards`); one process at a time, under a lock. Killed, the next one goes
-on after the last whole shard. Finished, the folder is renamed.
+is on the disk (`trainers.shards`); one process at a time, under a lock. Killed, or its stream
+broken off, the next one goes on after the last whole shard. Finished, the folder is renamed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from trainers.config import DataConfig, trained_vocab
 from trainers.data import DataError, Tokens, open_tokens
-from trainers.shards import HELD_OUT, TRAIN, Growing, Shard, dtype_of, sync
-from trainers.sources import Source, find_source
+from trainers.shards import HELD_OUT, TRAIN, Growing, Shard, dtype_of, has_shards, sync
+from trainers.sources import BrokenOff, Source, find_source
 from trainers.tokenizer import Tokenizer, find_tokenizer, read_trained, train_bpe
 
 VERSION = 1
@@ -97,17 +98,32 @@ def _alone(folder: Path) -> Generator[None]:
     """Wait until no other process prepares this corpus. The lock ends with its process."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
-    with path.open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            raise DataError(f"{folder.parent} knows no locks; set data.cache to a disk") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    while True:
+        with path.open("w", encoding="utf-8") as file:
+            _lock(file, folder)
+            if not _stands_at(file, path):
+                continue  # who held it took it away, and others may hold the next one
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        raise DataError(f"{folder.parent} knows no locks; set data.cache to a disk") from error
+
+
+def _stands_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _make(source: Source, tokenizer: Tokenizer | None, data: DataConfig, folder: Path) -> None:
@@ -115,8 +131,9 @@ def _make(source: Source, tokenizer: Tokenizer | None, data: DataConfig, folder:
     growing.mkdir(exist_ok=True)
     try:
         manifest = _write(source, tokenizer, data, growing)
-    except DataError:
-        shutil.rmtree(growing)
+    except DataError as error:
+        if not (isinstance(error, BrokenOff) and has_shards(growing)):
+            shutil.rmtree(growing)
         raise
     (growing / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for path in growing.iterdir():
@@ -133,14 +150,16 @@ def _write(
     used = tokenizer or _trained(source, data, folder)
     growing = Growing(folder, used.vocab)
     whole = hashlib.sha256()
-    documents = 0
+    documents = made = 0
     for number, texts in enumerate(_shards(source)):
         for text in texts:
             whole.update(hashlib.sha256(text).digest())
         growing.shard(number, texts, lambda text: _held(text, data.held_out), used, data.limit)
         documents += len(texts)
-        if data.limit is not None and growing.totals.train_tokens >= data.limit:
+        made = number + 1
+        if data.limit is not None and growing.shards[number].train_tokens >= data.limit:
             break
+    growing.end(made)
     if not documents:
         raise DataError(f"data.source {source.name!r} holds no text; check the path and the field")
     if data.limit is None:
@@ -218,13 +237,27 @@ def _trained(source: Source, data: DataConfig, folder: Path) -> Tokenizer:
     path = folder / _TOKENIZER
     if path.exists():
         return read_trained(path.read_text(encoding="utf-8"))
-    training = (text for text in _distinct(source) if not _held(text, data.held_out))
-    tokenizer = train_bpe(vocab, training)
+    tokenizer = train_bpe(vocab, _training_texts(source, data.held_out))
     unfinished = folder / f"{_TOKENIZER}.unfinished"
     unfinished.write_text(tokenizer.to_json(), encoding="utf-8")
     sync(unfinished)
     unfinished.rename(path)
     return tokenizer
+
+
+def _training_texts(source: Source, share: float) -> Iterator[bytes]:
+    """What a BPE may learn from: the training documents, or, where the tail of the joined text
+    will be held out, text well before it."""
+    texts = _distinct(source)
+    first = list(itertools.islice(texts, FEWEST_DOCUMENTS))
+    if len(first) == FEWEST_DOCUMENTS:
+        yield from (t for t in itertools.chain(first, texts) if not _held(t, share))
+        return
+    # The tail is cut in tokens, which the tokenizer has yet to make: twice its share, about.
+    left = int(sum(map(len, first)) * (1 - share) ** 2)
+    for text in sorted(first, key=lambda text: _held(text, share)):  # as they will be joined
+        yield text[:left]
+        left = max(0, left - len(text))
 
 
 def _read(folder: Path) -> Corpus:

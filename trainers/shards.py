@@ -46,6 +46,12 @@ def dtype_of(vocab: int) -> tuple[str, str]:
     return ("<u2", ".u16") if vocab <= 2**16 else ("<u4", ".u32")
 
 
+def has_shards(folder: Path) -> bool:
+    """Whether a growing corpus has a shard recorded."""
+    records = folder / _RECORDS
+    return records.exists() and records.stat().st_size > 0
+
+
 class Growing:
     """The two files of a corpus while they grow. Opened on what a killed process left, it keeps
     the shards that are whole."""
@@ -93,6 +99,7 @@ class Growing:
             np.concatenate(part).astype(self._dtype) if part else self._none for part in parts
         ]
         if room is not None and len(arrays[0]) > room:
+            sizes[0] = round(sizes[0] * room / len(arrays[0]))
             arrays[0] = arrays[0][:room]
         for path, array in zip(self._paths, arrays, strict=True):
             with path.open("ab") as file:
@@ -112,6 +119,12 @@ class Growing:
         with self._records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.shards[-1].to_json()) + "\n")
         sync(self._records)
+
+    def end(self, count: int) -> None:
+        """The corpus ends with shard `count` - 1: what a longer source left behind it goes."""
+        if count < len(self.shards):
+            del self.shards[count:]
+            self._cut()
 
     def split_tail(self, share: float) -> Shard:
         """Too few documents to split between: hold out the end of their joined text instead."""

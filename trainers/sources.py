@@ -24,6 +24,10 @@ from trainers.data import DataError
 log = logging.getLogger(__name__)
 
 
+class BrokenOff(DataError):
+    """A stream ended before its end; what came of it is good, and need not be made again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A name for folders, what identifies the bytes, the documents, and a check of them."""
@@ -207,15 +211,14 @@ def _hub(data: DataConfig) -> Source:
 
 def _hub_rows(name: str, data: DataConfig) -> Iterator[Mapping[str, Any]]:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
     try:
         yield from load_dataset(
             name, data.subset, split=data.split, revision=data.revision, streaming=True
         )
-    except (OSError, ValueError, DatasetGenerationError, DatasetNotFoundError) as error:
+    except Exception as error:  # what its HTTP clients raise has no common parent
         told = f"hub:{name}, subset {data.subset}, split {data.split}"
-        raise DataError(
+        raise BrokenOff(
             f"cannot read {told} ({error}); check the words, the network and HF_TOKEN, or give "
             "data.source a path"
         ) from error

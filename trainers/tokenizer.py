@@ -186,7 +186,7 @@ def _of_transformers(name: str, path: Path) -> Tokenizer:
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(path) if path.is_dir() else name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # some need a package of their own
         reason = str(error).split("\n")[0]
         raise DataError(
             f"data.tokenizer {name!r} is neither bytes, bpe-N, a file, a folder, nor a name that "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,25 @@ def test_two_preparers_at_once_both_end_with_the_corpus(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [made[0].folder.name]
 
 
+def test_who_waited_for_a_lock_that_was_taken_away_waits_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder failed and removed the lock's file, and somebody else holds a new one."""
+    lock, locked = tmp_path / ".c.lock", []
+
+    def flock(file: Any, operation: int) -> None:
+        locked.append(os.fstat(file.fileno()).st_ino)
+        if len(locked) == 1:
+            lock.rename(tmp_path / "taken away")
+            lock.touch()
+
+    monkeypatch.setattr(corpus.fcntl, "flock", flock)
+    with corpus._alone(tmp_path / "c"):
+        assert len(locked) == 2
+        assert locked[1] == lock.stat().st_ino
+    assert not lock.exists()
+
+
 def test_a_killed_preparation_goes_on_behind_its_last_whole_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +197,56 @@ def test_a_limit_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert some.train_tokens == 5000
     assert np.array_equal(some.train(), whole.train()[:5000])
     assert 0 < some.held_out_tokens < whole.held_out_tokens
+
+
+@pytest.mark.parametrize("documents", [1, 60])
+def test_bytes_per_token_are_of_what_was_kept(tmp_path: Path, documents: int) -> None:
+    texts = ["".join(TEXTS)] if documents == 1 else TEXTS
+    made = prepare(data(write_text(tmp_path, texts), limit=5000))
+    assert made.train_tokens <= 5000
+    assert made.bytes_per_token == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_limit_reached_before_a_kill_ends_the_reading_at_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = data(write_jsonl(tmp_path, TEXTS), limit=9000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 2000)
+    whole = prepare(config)
+    wanted = (whole.folder / "manifest.json").read_text()
+    growing = whole.folder.parent / f".{whole.folder.name}.partial"
+    whole.folder.rename(growing)
+    (growing / "manifest.json").unlink()
+    assert (prepare(config).folder / "manifest.json").read_text() == wanted
+
+
+def test_a_stream_that_breaks_off_goes_on_behind_its_last_whole_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    class Reset(Exception):
+        """As the HTTP clients have their own."""
+
+    left = [40, 10, 30]  # rows before each attempt ends: broken off, broken off, shorter than then
+
+    def stream(*words: object, **options: object) -> Iterator[dict[str, str]]:
+        yield from ({"text": text} for text in TEXTS[: left[0]])
+        if left.pop(0) != 30:
+            raise Reset("by peer")
+
+    monkeypatch.setattr(datasets, "load_dataset", stream)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 2000)
+    config = DataConfig(source="hub:owner/name", held_out=0.3, cache=tmp_path / "cache")
+    for _ in range(2):
+        with pytest.raises(DataError, match="by peer"):
+            prepare(config)
+        (growing,) = (tmp_path / "cache").iterdir()
+        assert len((growing / "shards.jsonl").read_text().splitlines()) > 2
+    made = prepare(config)
+    assert documents(made) == set(TEXTS[:30])
+    monkeypatch.undo()
+    assert made.digest == prepare(data(write_jsonl(tmp_path, TEXTS[:30]))).digest
 
 
 def test_a_failed_preparation_leaves_nothing(tmp_path: Path) -> None:

@@ -73,6 +73,21 @@ def test_the_bpe_learns_from_training_documents_alone(tmp_path: Path) -> None:
     assert train_bpe(320, texts).to_json() == (made.folder / "tokenizer.json").read_text()
 
 
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5])
+def test_the_bpe_never_sees_a_tail_that_is_held_out(tmp_path: Path, share: float) -> None:
+    source = tmp_path / "one.txt"
+    source.write_text("abcdefgh " * 3000 + "xyzuvw " * round(3600 * share / (1 - share)))
+    config = DataConfig(
+        source=str(source), tokenizer="bpe-320", held_out=share, cache=tmp_path / "cache"
+    )
+    made = prepare(config)
+    reader = Tokenizer.from_file(str(made.folder / "tokenizer.json"))
+    assert "xyzuvw" in reader.decode(made.held_out().tolist())
+    learned = {token for token in reader.get_vocab() if len(token) > 1}
+    assert any("cde" in token for token in learned)
+    assert not any("yz" in token for token in learned)
+
+
 def test_a_file_a_folder_and_a_transformers_folder(tmp_path: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
@@ -131,6 +146,17 @@ def test_refusals(tmp_path: Path) -> None:
         find_tokenizer(str(tmp_path / "absent"))
     with pytest.raises(ValidationError, match="bpe-300 to bpe-65536"):
         DataConfig(tokenizer="bpe-10")
+
+
+def test_a_tokenizer_whose_package_is_absent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def absent(name: str) -> None:
+        raise ImportError("this tokenizer requires the SentencePiece library")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", absent)
+    with pytest.raises(DataError, match="requires the SentencePiece library"):
+        find_tokenizer("owner/name")
 
 
 def test_the_vocabulary_follows_the_tokenizer() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 _PEAKS: tuple[tuple[tuple[str, ...], float], ...] = (
     (("GB200",), 2500e12),
     (("B200",), 2250e12),
+    (("H200", "NVL"), 835e12),
     (("H200",), 989e12),
     (("GH200",), 989e12),
     (("H100", "PCIe"), 756e12),

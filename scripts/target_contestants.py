@@ -20,7 +20,7 @@ from orchestrator.policies.base import Policy
 from orchestrator.policies.one_shot import OneShot
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
-from orchestrator.policies.target import Target
+from orchestrator.policies.target import MISFIT, Target
 from orchestrator.policies.uniform import Uniform
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Joint, JointForecaster, NoForecast, Observed
@@ -111,23 +111,23 @@ class _LawFitted:
 
 
 POLICIES: Mapping[str, Callable[[Targets], Policy]] = {
-    "active": lambda targets: Target(surrogate=JointLaw(), targets=targets),
+    "active": lambda targets: Target(surrogate=JointLaw(misfit=MISFIT), targets=targets),
     "uniform": lambda _: Uniform(),
     "successive_halving": lambda _: SuccessiveHalving(),
     "smallest_first": lambda _: SmallestFirst(),
     "static_ladder": lambda _: StaticLadder(tokens_per_param=RATIO),
     "one_shot": lambda _: OneShot(tokens_per_param=RATIO),
     "d_optimal": lambda targets: Target(
-        surrogate=LawAlone(), targets=targets, aim="knowledge", exponents=(0.4,)
+        surrogate=LawAlone(), targets=targets, aim="knowledge", power=0.4
     ),
     "v_optimal_no_discrepancy": lambda targets: Target(
-        surrogate=LawAlone(), targets=targets, exponents=(0.7,)
+        surrogate=LawAlone(), targets=targets, power=0.7
     ),
 }
 """The exponents of the two designs are those at which they did best on public curves."""
 
 FITTERS: Mapping[str, Callable[[float], JointLaw | LawAlone]] = {
-    "joint_law": lambda floor: JointLaw(floor=floor),
+    "joint_law": lambda floor: JointLaw(floor=floor, misfit=MISFIT),
     "curve_law": lambda floor: LawAlone(floor=floor, drift=USUAL.drift),
 }
 

@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
@@ -49,6 +50,7 @@ OFFSET_KNEE = 1.5  # in sd of an offset
 ROW_KNEE = 2.5  # in sd of a row given all others
 CONFIGURATION_SCALE = 2.5  # e-folds of size or of a setting
 SHAPE_SCALE = 1.5  # e-folds of tokens
+MISFIT_SCALE = 0.6  # e-folds of size
 TRANSIENT_SCALE = 1.5  # e-folds of tokens
 EARLIEST = 4.0  # of those scales before the centre, from where on the transient grows no more
 YOUNG = 0.05  # log loss above its curve's lowest from where on a row is doubted, and by how much
@@ -69,14 +71,16 @@ TERM_WIDTH = np.array([1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 1.0])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointLaw:
-    """The surrogate. `floor`: the middle of E's prior, as a share of the lowest loss seen."""
+    """The surrogate. `floor`: the middle of E's prior, as a share of the lowest loss seen.
+    `misfit`: variance of what is missed at a size and tokens together, in shapes."""
 
     name: str = "joint_law"
     floor: float = 0.6
+    misfit: float = 0.0
 
     def fit(self, observed: Observed, *, seed: int) -> JointForecaster:
         """Raises NoForecast where no curve has a point, or arithmetic fails on these losses."""
-        task = _Task.of(rows_of(observed, most=MOST_ROWS), self.floor)
+        task = _Task.of(rows_of(observed, most=MOST_ROWS), self)
         try:
             return _Fitted(task=task, posterior=_posterior(task), seed=seed)
         except np.linalg.LinAlgError as error:
@@ -96,6 +100,10 @@ class _Where:
     size: FloatArray
     log_tokens: FloatArray
 
+    @property
+    def names(self) -> NDArray[np.str_]:
+        return np.array([candidate.id for candidate in self.candidates])[self.trial]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
@@ -110,9 +118,10 @@ class _Task:
     mean: FloatArray
     encoding: Encoding
     centre: tuple[float, float]
+    options: JointLaw
 
     @classmethod
-    def of(cls, rows: Rows, floor: float) -> _Task:
+    def of(cls, rows: Rows, options: JointLaw) -> _Task:
         sizes = np.log([size_of(candidate) for candidate in rows.candidates])
         centre = float(sizes.mean()), float(np.average(rows.log_tokens, weights=rows.share))
         lowest = np.full(len(sizes), np.inf)
@@ -121,24 +130,24 @@ class _Task:
             rows=rows,
             at=_where(rows.candidates, rows.trial, rows.log_tokens, centre),
             doubt=np.maximum(rows.log_loss - lowest[rows.trial] - YOUNG, 0.0) ** 2,
-            mean=np.append(np.log(floor), PRIOR_MEAN[1:])
+            mean=np.append(np.log(options.floor), PRIOR_MEAN[1:])
             + lowest.min() * (np.arange(len(PRIOR_MEAN)) <= OF_TOKENS),
             encoding=Encoding.of(rows.candidates),
             centre=centre,
+            options=options,
         )
 
     def kernels(self, left: _Where, right: _Where, tilts: FloatArray) -> FloatArray:
-        """The terms' covariances at unit sd, noise left out: (terms, left, right).
-
-        tilts (left, right): product of the shares of the tokens' term in the loss.
-        """
+        """The terms' covariances at unit sd; tilts: products of the tokens' shares in the loss."""
         gap = self.encoding.distances(left.candidates, right.candidates)
         likeness = np.exp(-0.5 * gap / CONFIGURATION_SCALE**2)[left.trial][:, right.trial]
-        same = _same(left, right)
+        same = (left.names[:, None] == right.names[None, :]).astype(np.float64)
         here, there = left.log_tokens[:, None], right.log_tokens[None, :]
         walked = np.maximum(np.minimum(here, there) - self.at.log_tokens.min(), 0.0)
         apart = np.abs(here - there) * (np.sqrt(3.0) / SHAPE_SCALE)
         matern = (1.0 + apart) * np.exp(-apart)
+        sizes = (left.size[:, None] - right.size[None, :]) / MISFIT_SCALE
+        matern *= 1.0 + self.options.misfit * np.exp(-0.5 * sizes * sizes)
         return np.stack([likeness, likeness * tilts, same, same * tilts, matern, same * walked])
 
 
@@ -155,13 +164,6 @@ def _where(
         size=sizes[trial],
         log_tokens=log_tokens - centre[1],
     )
-
-
-def _same(left: _Where, right: _Where) -> FloatArray:
-    """One where two places belong to one trial."""
-    here = np.array([candidate.id for candidate in left.candidates])[left.trial]
-    there = np.array([candidate.id for candidate in right.candidates])[right.trial]
-    return (here[:, None] == there[None, :]).astype(np.float64)
 
 
 def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
@@ -202,9 +204,8 @@ class _Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Linear:
-    """The law linearised at some values: expected (rows,), slopes (rows, 7); kernels of the terms
-    (terms, rows, rows), and target, the rows as deviations from the linear law at its prior
-    mean."""
+    """The law linearised: slopes (rows, 7), kernels of the terms (terms, rows, rows), and target,
+    the rows as deviations from the linear law at its prior mean."""
 
     values: FloatArray
     slopes: FloatArray
@@ -389,12 +390,11 @@ class _Fitted:
         self, left: _Where, of_left: FloatArray, right: _Where, of_right: FloatArray
     ) -> FloatArray:
         """Prior covariance of two sets of places, the law's uncertainty in it."""
-        terms = self.posterior.terms
+        terms, task = self.posterior.terms, self.task
         tilts = np.outer(of_left[:, OF_TOKENS], of_right[:, OF_TOKENS])
-        kernels = self.task.kernels(left, right, tilts)
-        names = [candidate.id for candidate in self.task.rows.candidates]
-        robust = dict(zip(names, terms.robust, strict=True))
-        extra = np.array([robust.get(c.id, 1.0) - 1.0 for c in right.candidates])[right.trial]
+        kernels = task.kernels(left, right, tilts)
+        robust = {c.id: r - 1.0 for c, r in zip(task.rows.candidates, terms.robust, strict=True)}
+        extra = np.array([robust.get(c.id, 0.0) for c in right.candidates])[right.trial]
         covariance = np.tensordot(terms.sd[:NOISE] ** 2, kernels, axes=1)
         covariance += kernels[OFFSET] * (terms.sd[OFFSET] ** 2 * extra)
         return covariance + (of_left * PRIOR_SD**2) @ of_right.T

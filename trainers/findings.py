@@ -145,14 +145,20 @@ def _fields_at(model: type[BaseModel], path: KeyPath, data: object) -> set[str]:
 
 
 def _models(kinds: Sequence[object], data: object) -> Iterator[object]:
-    """Unions opened, Annotated peeled, models whose literal tag contradicts the data left out."""
+    """Unions opened, Annotated peeled, models whose literal tag contradicts the data left out,
+    unless that leaves none."""
+    opened = list(_opened(kinds))
+    yield from [kind for kind in opened if not _contradicted(kind, data)] or opened
+
+
+def _opened(kinds: Sequence[object]) -> Iterator[object]:
     for kind in kinds:
         origin = typing.get_origin(kind)
         if origin is typing.Annotated:
-            yield from _models([typing.get_args(kind)[0]], data)
+            yield from _opened([typing.get_args(kind)[0]])
         elif origin in (typing.Union, UnionType):
-            yield from _models(typing.get_args(kind), data)
-        elif not _contradicted(kind, data):
+            yield from _opened(typing.get_args(kind))
+        else:
             yield kind
 
 

@@ -101,6 +101,17 @@ def test_refusals_name_the_key(override: str, key: str, says: str) -> None:
     assert says in problem.message
 
 
+def test_valid_keys_are_told_beside_a_wrong_word() -> None:
+    text = "model: {layers: 2, width: 64, context: 128}\nhorizon: 1M\ndevice: gpu\n"
+    document = parse_document(text, name="t.yaml").with_overrides(["optimizer.beta=0.9"])
+    with pytest.raises(SpecError) as caught:
+        validate(document, TrainConfig)
+    told = {problem.key: problem.message for problem in caught.value.problems}
+    assert "did you mean 'beta2'?" in told["optimizer.beta"]
+    assert "clip, eps, learning_rate" in told["optimizer.beta"]
+    assert "One of: auto, cpu, cuda" in told["device"]
+
+
 def test_the_shipped_example_is_valid() -> None:
     path = Path(__file__).parents[2] / "configs" / "train-one.yaml"
     assert validate(load_document(path), TrainConfig).horizon == 2 * 10**6

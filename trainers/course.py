@@ -230,7 +230,10 @@ def _check_recipe(recipe: dict[str, Any], position: Position, resume: Path | Non
     differing = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     if differing:
         told = "; ".join(f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in differing)
-        raise CheckpointError(f"{resume} was trained differently: {told}; keep the recipe")
+        raise CheckpointError(
+            f"{resume} was trained differently: {told}; keep the recipe, or start in "
+            "another folder"
+        )
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:

@@ -14,7 +14,8 @@ exceeds 1e-2. A batch is a context times a power of two, at D = 20 N whatever th
 has one batch), and leaves the horizon a thousand steps. A batch that is given moves porian_olmo's
 rate by the root of its ratio to the rule's (nanochat). beta2 is 0.99 below 524,288 tokens a batch,
 else 0.95, and warm-up takes N tokens, at most a tenth of the horizon (OLMo-core). Under muP and
-CompleteP the rate is that of the base, for all.
+CompleteP the rate is that of the base, for all sizes of one horizon and batch: neither carries a
+rate over these, so porian_olmo's moves by the root of the batch's ratio to the base's there too.
 
 Touches nothing.
 """

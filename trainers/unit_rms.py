@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Said, since what torch takes where it is not may follow the precision of what is normed.
+EPS = torch.finfo(torch.float32).eps
+
 
 def unit_rms(x: Tensor) -> Tensor:
     """x / sqrt(mean(x^2) + eps) over the last dimension; of a bf16 `x` on a CPU, in fp32."""
     if x.device.type == "cpu":
         return _UnitRms.apply(x)
-    return functional.rms_norm(x, x.shape[-1:]).to(x.dtype)
+    return functional.rms_norm(x, x.shape[-1:], eps=EPS).to(x.dtype)
 
 
 class _UnitRms(torch.autograd.Function):
@@ -27,7 +30,7 @@ class _UnitRms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = norm.square_().div_(x.shape[-1]).add_(torch.finfo(torch.float32).eps).rsqrt_()
+        scale = norm.square_().div_(x.shape[-1]).add_(EPS).rsqrt_()
         y = x * scale
         ctx.save_for_backward(y, scale)
         ctx.dtype = x.dtype

@@ -244,7 +244,8 @@ class Select(Block):
     `lengths`: at how many lengths a candidate is offered, each half the next; more than 1 where a
     prefix is a true shorter run (a constant rate). For `active`: `half_width` (90 %, of log loss)
     at the target that is enough, and `worth`, the least share of the half-width that a purchase
-    must be expected to save for each share of the budget that it costs.
+    must be expected to save for each share of the budget that it costs. `by: curves` (`active`
+    alone): one belief of all curves, not of law forms, buys lengths of runs; `policies/target`.
     """
 
     kind: Literal[
@@ -256,6 +257,7 @@ class Select(Block):
         "v_optimal",
         "published",
     ]
+    by: Literal["forms", "curves"] = "forms"
     lengths: Annotated[Count, Field(ge=1, le=8)] = 1
     half_width: Above0 | None = None
     worth: Annotated[Number, Field(ge=0)] = 0.0

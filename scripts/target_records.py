@@ -28,7 +28,7 @@ def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
         {_place(r): r for r in given[name, 100.0]} if (name, 100.0) in given else {}
         for name in REFERENCES
     )
-    records = [
+    records: list[dict[str, Any]] = [
         {"policy": policy, "budget_pct": pct, **_record(mine, whole, subset)}
         for (policy, pct), mine in given.items()
     ]

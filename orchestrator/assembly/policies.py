@@ -128,7 +128,8 @@ def policy_in_words(spec: SweepSpec) -> str:
         case blocks.Recommend() as plan:
             return f"recommend (what tells most about the deployment, by {plan.surrogate})"
         case blocks.Select() as plan:
-            return f"{plan.kind} (buys runs for a law that is right at the target)"
+            what = "lengths of runs" if plan.by == "curves" else "runs"
+            return f"{plan.kind} (buys {what} for a law that is right at the target)"
         case blocks.Uniform():
             return "uniform (the budget divided evenly)"
         case blocks.Exhaustive():

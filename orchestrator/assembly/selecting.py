@@ -10,18 +10,24 @@ from orchestrator.laws.stated import form_stated
 from orchestrator.policies.base import Policy
 from orchestrator.policies.buying import Rule
 from orchestrator.spec import SweepSpec
+from orchestrator.values import Candidate
+
+TARGET = "(target)"
+"""What is asked for, as a candidate; no name of a trial has parentheses."""
 
 
 def selection_of(plan: blocks.Select, spec: SweepSpec) -> Policy:
     """The policy of a block, for the spec's target and law forms. Raises Refused where there is
     no target, or the forms are none that the rule can fit."""
-    from orchestrator.policies.selection import Selection
-
     if spec.target is None:
         raise Refused(
             f"policy {plan.kind} needs to know where the law must be right; add target: "
             "{params: 7B, tokens: 140B}"
         )
+    if plan.by == "curves":
+        return _on_curves(plan, spec.target)
+    from orchestrator.policies.selection import Selection
+
     forms = tuple(form_stated(text) for text in spec.law.forms)
     params, tokens = float(spec.target.params), float(spec.target.tokens)
     # The usual count of FLOPs stands in for the target's own, which no candidate has.
@@ -31,6 +37,30 @@ def selection_of(plan: blocks.Select, spec: SweepSpec) -> Policy:
         rule=_rule(plan, forms),
         target={name: (usual[name],) for name in names},
         lengths=plan.lengths,
+    )
+
+
+def _on_curves(plan: blocks.Select, target: blocks.Target) -> Policy:
+    from orchestrator.policies.target import LENGTHS, MISFIT, Target
+    from orchestrator.surrogates.joint_law import JointLaw
+
+    if plan.kind != "active" or plan.worth:
+        raise Refused(
+            f"policy {plan.kind} with by: curves cannot be: it is for active, without worth; "
+            "remove by, or set policy: {kind: active, by: curves}"
+        )
+    # The usual count of FLOPs stands in for the target's own; it is never run.
+    asked = Candidate(
+        id=TARGET,
+        params=target.params,
+        horizon=target.tokens,
+        flops_per_token=6.0 * target.params,
+    )
+    return Target(
+        surrogate=JointLaw(misfit=MISFIT),
+        targets=((asked, target.tokens),),
+        half_width=plan.half_width,
+        lengths=plan.lengths if plan.lengths > 1 else LENGTHS,
     )
 
 

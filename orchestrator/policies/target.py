@@ -220,11 +220,15 @@ def _first(standings: Sequence[Standing], affordable: int, why: str = "") -> lis
         for place, s in enumerate(standings)
         if s.done < len(s.lengths)
     ]
-    if not costs or min(costs)[0] > affordable:
+    if not costs:
         return []
     chosen = standings[min(costs)[1]]
+    tokens = chosen.lengths[chosen.done]
     reason = "the cheapest step there is: nothing can be forecast yet" + (why and f" ({why})")
-    return [Extend(trial=chosen.candidate.id, tokens=chosen.lengths[chosen.done], reason=reason)]
+    if min(costs)[0] > affordable:
+        tokens = chosen.candidate.tokens_within(affordable) if chosen.tokens == 0 else 0
+        reason = "no step fits the budget: the cheapest, as far as it goes"
+    return [Extend(trial=chosen.candidate.id, tokens=tokens, reason=reason)] if tokens else []
 
 
 def _ended(state: SweepState) -> bool:

@@ -1,0 +1,101 @@
+"""The aim target on curves: explained, ended, and better than cheap runs where truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from orchestrator.events import Decided
+from orchestrator.journal import MemoryJournal
+from orchestrator.judge import replayed
+from orchestrator.policies.searching import observed_of
+from orchestrator.policies.target import MISFIT, Target
+from orchestrator.pool import Pool
+from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.values import Candidate, Extend, Stop
+from scripts.curve_worlds import world
+from scripts.target_contestants import SmallestFirst
+from tests.orchestrator.worlds import chinchilla, drive, small_pool
+
+POOL, CURVES = small_pool()
+ASKED = Candidate(id="(target)", params=32000, horizon=640_000, flops_per_token=6.0 * 32000)
+
+
+def policy(**changes: float) -> Target:
+    return Target(
+        surrogate=JointLaw(misfit=MISFIT),
+        targets=((ASKED, 640_000),),
+        half_width=changes.get("half_width"),
+    )
+
+
+def bought(target: Target, share: float, slots: int = 1) -> list[Extend | Stop]:
+    journal = MemoryJournal()
+    drive(POOL, CURVES, target, share * POOL.exhaustive_flops, journal=journal, slots=slots)
+    events = [record.event for record in journal.records]
+    decided = [e.decisions for e in events if isinstance(e, Decided)]
+    return [d for some in decided for d in some if isinstance(d, Extend | Stop)]
+
+
+def test_every_purchase_says_what_it_does_to_the_half_width() -> None:
+    first, *others = bought(policy(), 0.2)
+    assert "cheapest" in first.reason and others
+    for decision in others:
+        assert "expected half-width at the target" in decision.reason
+        before, after = decision.reason.split("target ")[1].split(" for ")[0].split(" -> ")
+        assert float(after) <= float(before)
+        assert isinstance(decision, Extend) and decision.expected is not None
+        assert decision.expected.tokens == decision.tokens
+
+
+def test_several_slots_are_filled_with_different_candidates() -> None:
+    journal = MemoryJournal()
+    drive(POOL, CURVES, policy(), 0.5 * POOL.exhaustive_flops, journal=journal, slots=3)
+    events = [record.event for record in journal.records]
+    batches = [e.decisions for e in events if isinstance(e, Decided)]
+    assert max(map(len, batches)) > 1
+    assert all(len({d.trial for d in batch}) == len(batch) for batch in batches)
+
+
+def test_it_ends_where_the_interval_is_narrow_enough_and_says_so() -> None:
+    decisions = bought(policy(half_width=0.5), 1.0)
+    stops = [d for d in decisions if isinstance(d, Stop)]
+    assert stops and all("0.5000 was asked for" in stop.reason for stop in stops)
+    spent = [d for d in decisions if isinstance(d, Extend)]
+    assert len(spent) < len([d for d in bought(policy(), 1.0) if isinstance(d, Extend)])
+
+
+def test_a_budget_below_every_step_is_spent_on_the_cheapest() -> None:
+    decisions = bought(policy(), 1e-4)
+    assert len(decisions) == 1 and "as far as it goes" in decisions[0].reason
+
+
+def test_where_the_law_is_known_the_prediction_is_right() -> None:
+    budget = int(0.5 * POOL.exhaustive_flops)
+    state = replayed(policy(), POOL, CURVES, budget)
+    assert state.ledger.spent <= budget
+    fitted = JointLaw(misfit=MISFIT).fit(observed_of(state), seed=0)
+    found = fitted.predict([ASKED], np.array([640_000]))
+    truth = math.log(chinchilla(32000, 640_000))
+    assert abs(found.mean[0] - truth) < 2.5 * found.sd[0]
+
+
+@pytest.mark.slow
+def test_on_generated_worlds_it_beats_the_smallest_first() -> None:
+    errors: dict[str, list[float]] = {"active": [], "smallest": []}
+    for number in range(12):
+        curves = dict(sorted(world(number).items(), key=lambda item: item[1].params or 0))
+        names = list(curves)
+        pool = Pool(candidates=tuple(curves[n].candidate(n) for n in names[:-3]))
+        targets = tuple((curves[n].candidate(n), int(curves[n].tokens[-1])) for n in names[-3:])
+        truth = np.log([curves[n].loss[-1] for n in names[-3:]])
+        active = Target(surrogate=JointLaw(misfit=MISFIT), targets=targets)
+        for name, chosen in (("active", active), ("smallest", SmallestFirst())):
+            state = replayed(chosen, pool, curves, pool.exhaustive_flops // 50)
+            fitted = JointLaw(misfit=MISFIT).fit(observed_of(state), seed=0)
+            asked = np.array([tokens for _, tokens in targets])
+            found = fitted.predict([candidate for candidate, _ in targets], asked)
+            errors[name].append(float(np.abs(found.mean - truth).mean()))
+    assert np.mean(errors["active"]) < np.mean(errors["smallest"])

@@ -96,6 +96,7 @@ def _train(config: TrainConfig, until: int, options: argparse.Namespace) -> int:
                 stop=stopper.asked,
                 group=group,
             )
+            _make(options.folder)
         except (
             SegmentError,
             checkpoint.CheckpointError,
@@ -138,6 +139,18 @@ def _resume(options: argparse.Namespace) -> Path | None:
             "another --folder"
         )
     return newest
+
+
+def _make(folder: Path) -> None:
+    """Now, rather than at the first checkpoint. Raises CheckpointError."""
+    from trainers import checkpoint
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise checkpoint.CheckpointError(
+            f"--folder {folder} cannot be written ({error.strerror}); give another"
+        ) from error
 
 
 def _tell(reports: Iterator[Report], as_json: bool, target: int, *, aloud: bool) -> bool:

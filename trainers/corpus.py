@@ -96,8 +96,15 @@ def _cache_folder(data: DataConfig) -> Path:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Generator[None]:
     """Wait until no other process prepares this corpus. The lock ends with its process."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise DataError(
+            f"the cache {folder.parent} cannot be written ({error.strerror}); set data.cache or "
+            "FRONTRUNNER_CACHE to a folder that can"
+        ) from error
     while True:
         with path.open("w", encoding="utf-8") as file:
             _lock(file, folder)

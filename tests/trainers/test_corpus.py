@@ -275,6 +275,12 @@ def test_refusals(tmp_path: Path) -> None:
     refused("holds no text", empty)
 
 
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path, TEXTS)
+    with pytest.raises(DataError, match=r"texts.jsonl cannot be written .*; set data.cache"):
+        prepare(data(source, cache=source))
+
+
 def test_a_damaged_corpus_is_told(tmp_path: Path) -> None:
     made = prepare(data(write_jsonl(tmp_path, TEXTS)))
     (made.folder / "train.u16").write_bytes(b"\x01\x00")

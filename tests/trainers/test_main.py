@@ -69,6 +69,7 @@ def test_overrides_and_anneal(config: str, capsys: pytest.CaptureFixture[str]) -
         (["data.source=/absent"], "no file, folder or pattern"),
         (["--anneal"], "give resume"),
         (["--resume", "absent"], "cannot be read"),
+        (["--folder", "toy.yaml/in"], "--folder toy.yaml/in cannot be written"),
     ],
 )
 def test_bad_input(

@@ -4,8 +4,10 @@ A backtest inside the prefixes at hand. At levels of compute that several trials
 every curve (stopped ones included: survivors alone would flatter the surrogate) is cut at a part
 of that compute, the surrogate is fitted to what is left, and its order at the level is compared
 with the order of the losses at the cut, which is how plain halving would have ranked. It is
-trusted only where it does better. The same scores say by how much its intervals are too narrow or
-too wide. Touches nothing.
+trusted only where it does better. The same scores say by how much its intervals are too narrow.
+They are widened by that, and never narrowed: the targets of one fit share its law's error, so that
+they say little of a spread that is too wide, and they lie nearer than what is forecast for a
+decision. Touches nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ CENTRAL_80 = 1.2816
 """Half-width of a normal's central 80 % interval, in sd."""
 DOUBTED = 6.0
 """Targets that a scale of 1 counts as: few targets move the intervals little."""
-SCALES = (0.5, 4.0)
+WIDEST = 4.0
+"""The most that intervals are widened by."""
 
 _Value = TypeVar("_Value")
 
@@ -40,7 +43,7 @@ class Backtest:
 
     `by_surrogate`, `by_loss`: the share of pairs of trials put in the right order, each pair
     weighed by how far apart its losses ended; of `pairs` pairs. `scale`: what to multiply the
-    surrogate's sd by so that its 80 % intervals hold 80 % of the `targets`.
+    surrogate's sd by so that its 80 % intervals hold 80 % of the `targets` or more; at least 1.
     """
 
     by_surrogate: float
@@ -104,7 +107,9 @@ def backtest(surrogate: Surrogate, observed: Observed, *, seed: int) -> Backtest
             mine += float(weights @ _ordered(forecast[first], forecast[second], apart))
             theirs += float(weights @ _ordered(current[first], current[second], apart))
     if weight <= 0:
-        return Backtest(by_surrogate=0.0, by_loss=0.0, pairs=0, targets=len(scores), scale=1.0)
+        return Backtest(
+            by_surrogate=0.0, by_loss=0.0, pairs=0, targets=len(scores), scale=_scale(scores)
+        )
     return Backtest(
         by_surrogate=mine / weight,
         by_loss=theirs / weight,
@@ -179,18 +184,24 @@ def _ordered(first: FloatArray, second: FloatArray, apart: FloatArray) -> FloatA
 
 
 def _scale(scores: Sequence[float]) -> float:
-    """The factor on the sd, drawn towards 1 where the targets are few."""
+    """The factor on the sd, 1 or more, drawn towards 1 where the targets are few."""
     if not scores:
         return 1.0
     raw = max(float(np.quantile(scores, 0.8)) / CENTRAL_80, 1e-3)
     scale = math.exp(math.log(raw) * len(scores) / (len(scores) + DOUBTED))
-    return min(max(scale, SCALES[0]), SCALES[1])
+    return min(max(scale, 1.0), WIDEST)
 
 
 def fingerprint(observed: Observed) -> tuple[object, ...]:
-    """What the observed curves hold, as a key: equal only for equal content."""
+    """What a surrogate reads of the observed curves, as a key: equal only for equal content."""
     return tuple(
-        (candidate.id, curve.tokens.tobytes(), curve.loss.tobytes())
+        (
+            candidate,
+            curve.tokens.tobytes(),
+            curve.flops.tobytes(),
+            curve.loss.tobytes(),
+            curve.phases,
+        )
         for candidate, curve in observed
     )
 

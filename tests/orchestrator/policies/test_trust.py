@@ -3,10 +3,12 @@ too narrow are widened."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from orchestrator.policies.trust import Rescaled, backtest, believed
+from orchestrator.policies.trust import Rescaled, backtest, believed, fingerprint
 from orchestrator.surrogates.base import Observed
 from orchestrator.values import Curve, Point
 from tests.orchestrator.policies.forecasting import Seer
@@ -74,3 +76,25 @@ def test_intervals_are_rescaled_towards_their_scores(claimed: float, wider: bool
     found = belief.forecaster.predict(candidates, tokens, draws=4000)
     assert found.samples is not None
     assert found.samples.std(axis=0) == pytest.approx(found.sd, rel=0.05)
+
+
+def test_intervals_are_never_narrowed() -> None:
+    """All targets of a fit share its law's error: many good scores are little more than one."""
+    belief = believed(Seer(sd=0.1), prefixes(), seed=0, gate=True)
+    assert isinstance(belief.forecaster, Rescaled)
+    assert belief.forecaster.scale == 1.0
+
+
+def test_what_a_surrogate_reads_is_in_the_key_of_a_cache() -> None:
+    observed = prefixes()
+    (candidate, curve), *rest = observed
+    other = replace(candidate, settings=(("rate", 9),))
+    young = Curve.of(
+        Point(tokens=int(t), flops=float(c), loss=float(loss), phase="warmup")
+        for t, c, loss in zip(curve.tokens, curve.flops, curve.loss, strict=True)
+    )
+    keys = {
+        fingerprint(each)
+        for each in (observed, prefixes(), [(other, curve), *rest], [(candidate, young), *rest])
+    }
+    assert len(keys) == 3

@@ -16,6 +16,7 @@ from orchestrator.policies.acquisition import Purchase, decision_gains, frontier
 from orchestrator.policies.textbook import by_ratio
 from orchestrator.policies.trust import Belief
 from orchestrator.state import SweepState
+from orchestrator.surrogates.base import Forecaster
 from orchestrator.values import Candidate, Curve, Expectation, Extend, FloatArray
 
 _Entry = TypeVar("_Entry")
@@ -159,9 +160,7 @@ def lowering(
     offers = [offer for group in groups for offer in group]
     if not offers:
         return None
-    found = forecaster.predict(
-        [o.candidate for o in offers], np.array([o.tokens for o in offers], np.int64)
-    )
+    mean, sd = _forecasts(forecaster, offers)
     held = envelope(state, levels)
     weights = np.full(len(levels), 1 / len(levels))
     gains = np.zeros(len(offers))
@@ -171,7 +170,7 @@ def lowering(
         first += len(group)
         if group:
             costs = [o.candidate.flops(o.tokens) * (1 - 1e-9) for o in group]
-            samples = found.mean[here] + QUANTILES[:, None] * found.sd[here]
+            samples = mean[here] + QUANTILES[:, None] * sd[here]
             reached = np.searchsorted(levels, costs).astype(np.int64)
             gains[here] = frontier_gains(held, weights, reached, samples)
     best = int(np.argmax(gains / np.array([offer.flops for offer in offers])))
@@ -185,11 +184,25 @@ def lowering(
         f"{100 * gains[best]:.2g} % on the mean over compute, as {by} expects",
         expected=Expectation(
             tokens=offer.tokens,
-            loss=float(np.exp(found.mean[best])),
-            sd=float(found.sd[best]),
+            loss=float(np.exp(mean[best])),
+            sd=float(sd[best]),
             by=by,
         ),
     )
+
+
+def _forecasts(
+    forecaster: Forecaster, offers: Sequence[Purchase]
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and sd of log loss of each offer, asked in lots: a surrogate holds a covariance over
+    all that it is asked at once."""
+    parts = [
+        forecaster.predict(
+            [offer.candidate for offer in lot], np.array([o.tokens for o in lot], np.int64)
+        )
+        for lot in (offers[k : k + MOST_QUERIES] for k in range(0, len(offers), MOST_QUERIES))
+    ]
+    return np.concatenate([p.mean for p in parts]), np.concatenate([p.sd for p in parts])
 
 
 def envelope(state: SweepState, levels: FloatArray) -> FloatArray:

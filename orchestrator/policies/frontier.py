@@ -159,12 +159,14 @@ class Frontier:
         """The trial that takes the rest, up to a stop on the way; the others are stopped."""
         budget = state.terms.budget
         halfway = 2 * max((*self.rungs, self.start)) * budget
-        top = max(state.trials.values(), key=lambda t: t.candidate.flops(t.trunk.tokens))
-        begun = _compute(top) > 0.6 * halfway
-        if begun and _compute(top) >= 0.99 * min(self.most * budget, top.candidate.cost):
+        living = [trial for trial in state.trials.values() if not trial.out]
+        top = max(living, key=_compute, default=None)
+        reach = state.remaining + (_compute(top) if top else 0)
+        begun = top if top and _compute(top) > 0.6 * halfway else None
+        if begun and _compute(begun) >= 0.99 * min(self.most * budget, begun.candidate.cost):
             return self._improve(state, belief)
-        flops = min(self.most * budget, _compute(top) + state.remaining if begun else budget)
-        found = self._choice(state, belief, flops, top.id if begun else None)
+        flops = min(self.most * budget, reach)
+        found = self._choice(state, belief, flops, begun.id if begun else None)
         if found is None:
             return []
         candidate, tokens = found.candidate, found.tokens

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from orchestrator.crossings import crossing_curves
+from orchestrator.driver import Driver
+from orchestrator.events import Decided, Diverged
 from orchestrator.journal import MemoryJournal
 from orchestrator.judge import frontier_regret, hindsight
 from orchestrator.policies.choosing import Rule
@@ -14,7 +18,8 @@ from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.pool import Pool
 from tests.orchestrator.policies.forecasting import Seer
-from tests.orchestrator.worlds import drive, small_pool
+from tests.orchestrator.policies.test_successive_halving import Diverging
+from tests.orchestrator.worlds import drive, fresh, opened, small_pool
 
 POOL, CURVES = small_pool(sizes=(1000, 2000, 4000, 8000, 16000, 32000), rates=(1, 6))
 BUDGET = 0.1 * POOL.exhaustive_flops
@@ -95,3 +100,31 @@ def test_where_nothing_tells_candidates_apart_plain_halving_does() -> None:
     ]
     assert best[0] <= 1.003 * best[1]
     assert len(ours.trials) == len(pool)
+
+
+def test_when_the_finish_diverges_another_is_chosen_for_what_is_left() -> None:
+    whole = drive(POOL, CURVES, Frontier(surrogate=Seer(sign=-1)), BUDGET).state
+    largest = max(whole.trials.values(), key=lambda t: t.candidate.flops(t.trunk.tokens))
+    backend = Diverging(CURVES, POOL, batch=1)
+    backend.victim, backend.beyond = largest.id, largest.trunk.tokens // 2
+    journal = MemoryJournal()
+    state = (
+        Driver(
+            state=fresh(POOL, BUDGET),
+            policy=Frontier(surrogate=Seer(sign=-1)),
+            backend=backend,
+            journal=journal,
+            clock=backend.clock,
+        )
+        .run(opened(1, backend))
+        .state
+    )
+    assert state.trials[largest.id].status == "diverged"
+    events = [record.event for record in journal.records]
+    after = events[next(k for k, e in enumerate(events) if isinstance(e, Diverged)) :]
+    said = [d.reason for e in after if isinstance(e, Decided) for d in e.decisions]
+    left = [float(n) for reason in said for n in re.findall(r"finish, (\S+) FLOPs left", reason)]
+    sizes = [float(n) for reason in said for n in re.findall(r"size for (\S+) FLOPs", reason)]
+    assert left and sizes
+    assert sizes[0] <= left[0] + 0.12 * BUDGET, "the textbook is asked for what can be reached"
+    assert state.ledger.spent > 0.7 * BUDGET

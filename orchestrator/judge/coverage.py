@@ -1,8 +1,9 @@
 """Whether a surrogate's intervals hold what they promise, by how far they reach ahead.
 
-From the prefixes that a sweep ended with: each trial's recorded loss at 2, 4 and 8 times its
+From the prefixes that a sweep ended with: each trial's recorded loss at about 2, 4 and 8 times its
 compute, against the surrogate's intervals there, rescaled by its backtest as the policies use
-them. Touches nothing.
+them. Only recorded points are asked about: between them a line would be judged, which misses the
+bend of a young curve by more than an interval is wide. Touches nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from orchestrator.values import Candidate
 
 RATIOS = (2.0, 4.0, 8.0)
 LEVELS = (0.5, 0.8, 0.95)
+NEAR = math.sqrt(2)
+"""Targets nearer than this factor belong to a ratio: half the way to the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Covered:
-    """Of `targets` losses at `ratio` times a prefix's compute, how many lay within the central
-    intervals of each of LEVELS."""
+    """Of `targets` losses at about `ratio` times a prefix's compute, how many lay within the
+    central intervals of each of LEVELS."""
 
     ratio: float
     targets: int
@@ -50,10 +53,9 @@ def covered(
     for ratio in RATIOS:
         asked: list[tuple[Candidate, int, float]] = []
         for candidate, curve in observed:
-            tokens, recorded = round(ratio * curve.last_tokens), curves[candidate.id]
-            if tokens <= recorded.tokens[-1] and belief.forecaster.forecasts(candidate):
-                at = np.interp(math.log(tokens), np.log(recorded.tokens), np.log(recorded.loss))
-                asked.append((candidate, tokens, float(at)))
+            target = _nearest(curves[candidate.id], ratio * curve.last_tokens)
+            if target is not None and belief.forecaster.forecasts(candidate):
+                asked.append((candidate, *target))
         if not asked:
             continue
         forecast = belief.forecaster.predict(
@@ -63,3 +65,13 @@ def covered(
         inside = tuple(int((z <= width).sum()) for width in widths)
         found.append(Covered(ratio=ratio, targets=len(asked), inside=inside))
     return tuple(found)
+
+
+def _nearest(recorded: RecordedCurve, tokens: float) -> tuple[int, float] | None:
+    """Tokens and log loss of the recorded point nearest `tokens`; None where the nearest is off by
+    a factor of NEAR or more."""
+    away = np.abs(np.log(recorded.tokens / tokens))
+    place = int(np.argmin(away))
+    if away[place] >= math.log(NEAR):
+        return None
+    return int(recorded.tokens[place]), math.log(recorded.loss[place])

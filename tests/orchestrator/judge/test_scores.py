@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.judge import Contest, judged, lawful, replayed
 from orchestrator.judge.ceilings import Hindsight, Oracle
-from orchestrator.judge.coverage import covered
+from orchestrator.judge.coverage import NEAR, RATIOS, covered
 from orchestrator.judge.recommending import (
     by_forecasts,
     by_textbook,
@@ -81,8 +81,39 @@ def test_held_out_are_the_largest_that_nobody_could_buy() -> None:
 
 @pytest.mark.parametrize(("sd", "least", "most"), [(0.2, 1.0, 1.0), (1e-9, 0.0, 0.9)])
 def test_wide_intervals_cover_and_narrow_ones_do_not(sd: float, least: float, most: float) -> None:
-    state = replayed(Uniform(), POOL, CURVES, BUDGET // 4)
-    found = covered(Seer(sd=sd), state, CURVES)
+    generator = np.random.default_rng(0)
+    noisy = {
+        name: replace(c, loss=c.loss * np.exp(0.01 * generator.standard_normal(len(c.loss))))
+        for name, c in CURVES.items()
+    }
+    state = replayed(Uniform(), POOL, noisy, BUDGET // 4)
+    found = covered(Seer(sd=sd), state, noisy)
     assert found
     shares = [record.inside[1] / record.targets for record in found]
     assert least <= float(np.mean(shares)) <= most
+
+
+def test_intervals_are_judged_at_recorded_points_alone() -> None:
+    class Spy(Seer):
+        def fit(self, observed, *, seed):  # type: ignore[no-untyped-def]
+            seen = super().fit(observed, seed=seed)
+
+            class Asked:
+                forecasts = staticmethod(seen.forecasts)
+
+                @staticmethod
+                def predict(candidates, tokens, *, draws=0):  # type: ignore[no-untyped-def]
+                    asked.extend(zip([c.id for c in candidates], tokens.tolist(), strict=True))
+                    return seen.predict(candidates, tokens, draws=draws)
+
+            return Asked()
+
+    asked: list[tuple[str, int]] = []
+    state = replayed(Uniform(), POOL, CURVES, BUDGET // 4)
+    found = covered(Spy(), state, CURVES)
+    targets = sum(record.targets for record in found)
+    assert targets > 10
+    for name, tokens in asked[-targets:]:  # those before are the backtest's
+        assert tokens in CURVES[name].tokens
+        ratio = tokens / state.trials[name].curve.last_tokens
+        assert min(abs(np.log(ratio / wanted)) for wanted in RATIOS) < np.log(NEAR)

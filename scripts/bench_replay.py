@@ -17,7 +17,8 @@ ladder. `recommend_regret_pct`: of the candidate that the policy names for ten t
 its own rule; `recommend_by_joint_law_pct`: by one rule for all), `recommend_vs_rival_pct` its
 difference to the best rival's. `law_error`: mean distance in log loss between the frontier's law
 and that of the full curves; `law_error_held_out`: nats at the three largest curves outside the
-pool. Null is what cannot be told.
+pool. `without_loss` counts the replays that bought no point at all: they are in no mean of losses.
+Null is what cannot be told.
 """
 
 from __future__ import annotations

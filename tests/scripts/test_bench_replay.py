@@ -80,3 +80,13 @@ def test_nonsense_is_refused_in_words(bench: Bench) -> None:
         code, _, told = bench(*args)
         assert code == 2
         assert said in told
+
+
+def test_replays_that_bought_no_point_are_counted_and_null(bench: Bench) -> None:
+    args = ["--crossing", "0.5", "--pool", "4", "--budget", "1e9,10%", "--subsets", "2", "--json"]
+    code, said, _ = bench(*args, "--policy", "uniform", "--surrogate", "none")
+    assert code == 0
+    rows = [row for row in json.loads(said)["rows"] if row["policy"] == "uniform"]
+    assert [row["without_loss"] for row in rows] == [2, 0]
+    assert rows[0]["best_loss"] is None and rows[0]["gain_vs_halving_pct"] is None
+    assert rows[1]["best_loss"] > 0

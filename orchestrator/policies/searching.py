@@ -109,11 +109,12 @@ def telling(
     if rates[best] <= 0:
         return None
     offer, place = offers[best], len(options) + best
+    why = belief.why if belief.trusted else f"{by} may not choose yet: {belief.why}"
     return Extend(
         trial=offer.candidate.id,
         tokens=offer.tokens,
         reason=f"its next {offer.flops:.3g} FLOPs tell most per FLOP about {ahead.what}: the "
-        f"expected loss of that choice falls by {100 * gains[best]:.2g} % ({belief.why})",
+        f"expected loss of that choice falls by {100 * gains[best]:.2g} % ({why})",
         expected=Expectation(
             tokens=offer.tokens,
             loss=float(np.exp(found.mean[place])),

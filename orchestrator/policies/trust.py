@@ -60,7 +60,7 @@ class Backtest:
         """In words, for the reason of a decision."""
         if not self.pairs:
             return f"{surrogate} could not be tested on these prefixes, so the loss ranks"
-        share = f"{100 * self.by_surrogate:.0f} % of the pairs against {100 * self.by_loss:.0f} %"
+        share = f"{100 * self.by_surrogate:.1f} % of the pairs against {100 * self.by_loss:.1f} %"
         if self.trusted:
             return f"{surrogate} ranks: in a backtest it ordered {share} by current loss"
         return f"the loss ranks: in a backtest {surrogate} ordered {share} by current loss"

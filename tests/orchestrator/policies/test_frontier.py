@@ -128,3 +128,13 @@ def test_when_the_finish_diverges_another_is_chosen_for_what_is_left() -> None:
     assert left and sizes
     assert sizes[0] <= left[0] + 0.12 * BUDGET, "the textbook is asked for what can be reached"
     assert state.ledger.spent > 0.7 * BUDGET
+
+
+def test_an_untrusted_surrogate_looks_around_and_says_that_it_may_not_choose() -> None:
+    journal = MemoryJournal()
+    drive(POOL, CURVES, Frontier(surrogate=Seer(sign=-1)), BUDGET, journal=journal)
+    events = [record.event for record in journal.records]
+    said = [d.reason for e in events if isinstance(e, Decided) for d in e.decisions]
+    looks = [reason for reason in said if "tell most per FLOP" in reason]
+    assert looks
+    assert all("may not choose yet: the loss ranks" in reason for reason in looks)

@@ -113,6 +113,7 @@ def build_pool(spec: SweepSpec, document: Document | None = None) -> Pool:
     _check_policy(spec, pool, places)
     _check_budget(spec, pool, places)
     _check_anneal(spec, pool, places)
+    _check_shared(spec, pool, places)
     places.raise_found()
     return pool
 
@@ -123,6 +124,34 @@ def budget_flops(spec: SweepSpec, pool: Pool) -> int:
     if isinstance(flops, str):
         return math.floor(Fraction(flops.removesuffix("%")) / 100 * pool.exhaustive_flops)
     return int(flops)
+
+
+def processes_for(pool: Pool, gpus: float, stated: int | None) -> int:
+    """How many processes train each trial together: as stated, or one a GPU.
+
+    A trainer of the user's own gets all GPUs in one process. Raises ValueError where they cannot
+    share every candidate's batch.
+    """
+    own = next((c.trainer for c in pool.configs if isinstance(c, OwnConfig)), None)
+    if own is not None and (stated or 1) > 1:
+        raise ValueError(
+            f"{stated} processes cannot share {own}: only the trainer that ships is shared; "
+            "remove processes_per_trial"
+        )
+    processes = 1 if own is not None else stated or max(1, int(gpus))
+    if own is None and gpus > max(1, processes):
+        raise ValueError(
+            f"one process uses one of {gpus:g} GPUs; remove processes_per_trial, or give {gpus:g}"
+        )
+    for candidate, config in zip(pool.candidates, pool.configs, strict=False):
+        rows = config.sequences_per_step if isinstance(config, TrainConfig) else processes
+        if rows % processes:
+            raise ValueError(
+                f"{processes} processes do not share {rows} sequences, the batch of "
+                f"{candidate.id}, evenly: use a number that divides {rows}, or a batch_tokens "
+                f"that is a multiple of {processes} contexts"
+            )
+    return processes
 
 
 def _trained_pool(spec: SweepSpec, places: Places) -> Pool:
@@ -268,3 +297,12 @@ def _check_anneal(spec: SweepSpec, pool: Pool, places: Places) -> None:
     first = pool.configs[0] if pool.configs else None
     if spec.anneal is not None and isinstance(first, OwnConfig) and not anneals(first.trainer):
         places.add(("anneal",), f"needs a method anneal, which {first.trainer} has not; remove it")
+
+
+def _check_shared(spec: SweepSpec, pool: Pool, places: Places) -> None:
+    stated = spec.resources.processes_per_trial
+    try:
+        processes_for(pool, spec.resources.gpus_per_trial or 0.0, stated)
+    except ValueError as error:
+        key = "gpus_per_trial" if stated is None else "processes_per_trial"
+        places.add(("resources", key), str(error))

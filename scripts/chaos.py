@@ -37,7 +37,7 @@ from orchestrator.assembly.refusal import Refused
 from orchestrator.journal import JournalError
 
 ROOT = Path(__file__).resolve().parents[1]
-WORKER = "ray::Seat"
+WORKERS = ("ray::Seat", "ray::SharedSeat", "ray::Follower")
 SESSION_LIMIT_S = 300.0
 
 SPEC = """\
@@ -114,7 +114,7 @@ class Campaign:
 
     def kill(self, target: str, chance: random.Random) -> bool:
         """Whether there was something of that kind to kill."""
-        victims = [process for process in self.below() if name_of(process).startswith(WORKER)]
+        victims = [process for process in self.below() if name_of(process).startswith(WORKERS)]
         if target == "worker":
             if not victims:
                 return False

@@ -96,6 +96,7 @@ def engine_of(
         address=resources.address,
         gpus_per_trial=resources.gpus_per_trial,
         cpus_per_trial=resources.cpus_per_trial,
+        processes_per_trial=resources.processes_per_trial,
         progress=say,
     )
     return Engine(backend=backend, clock=time.time)

@@ -13,8 +13,10 @@ from orchestrator.assembly import rounds
 from orchestrator.assembly.rounds import RungRow, rounds_of
 from orchestrator.blocks import SuccessiveHalving
 from orchestrator.policies.rungs import grouped
-from orchestrator.pool import Pool, budget_flops
+from orchestrator.pool import Pool, budget_flops, processes_for
 from orchestrator.spec import SweepSpec
+from trainers.config import TrainConfig
+from trainers.quantity import format_quantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,9 @@ def plan_of(
     here = None
     if workers:
         here = max(_path_with(workers, rungs) + decay, math.ceil(whole / workers))
-    hours = whole / flops_per_s / 3600 if flops_per_s else None
+    # Of GPUs, as caps.py counts them: a worker may hold a part of one, or several.
+    gpus = spec.resources.gpus_per_trial or 1.0
+    hours = whole / flops_per_s / 3600 * gpus if flops_per_s else None
     price = spec.budget.dollars_per_gpu_hour
     dollars = hours * price if hours is not None and price is not None else None
     plan = Plan(
@@ -102,9 +106,24 @@ def plan_of(
         dollars=dollars,
         dollars_cap=spec.budget.dollars,
         warnings=(),
-        notes=pool.notes,
+        notes=(*pool.notes, *_shared(spec, pool)),
     )
     return _with_warnings(plan, spec, pool)
+
+
+def _shared(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
+    """That several processes train each trial, where they do."""
+    gpus = spec.resources.gpus_per_trial or 0.0
+    processes = processes_for(pool, gpus, spec.resources.processes_per_trial)
+    if processes == 1:
+        return ()
+    least = min((c.batch_tokens for c in pool.configs if isinstance(c, TrainConfig)), default=0)
+    on = "a GPU each" if gpus else "on CPUs"
+    share = format_quantity(least // processes)
+    return (
+        f"each trial is trained by {processes} processes on one node, {on}; each takes its share "
+        f"of every batch, {share} tokens of the smallest",
+    )
 
 
 def _sizes(pool: Pool) -> tuple[SizeRow, ...]:

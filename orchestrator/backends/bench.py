@@ -39,6 +39,10 @@ class Arrival:
     node: str = ""
 
 
+class UnfitError(RuntimeError):
+    """This worker can train no more, though its process lives: another has to take its place."""
+
+
 class Bench:
     """Runs one segment at a time and keeps its reports, numbered from 1, until they are read."""
 
@@ -52,6 +56,7 @@ class Bench:
         self._begun: Key | None = None
         self._ever_begun: set[Key] = set()
         self._stop = threading.Event()
+        self._unfit: str | None = None
 
     def arrive(self, config: RunConfig) -> Arrival:
         """Load the trainer and say where this is.
@@ -90,7 +95,8 @@ class Bench:
         """The reports numbered beyond `after`, or none when none came within `wait_s`.
 
         Acknowledges those up to `after`: the caller has made them durable. `stopped` repeats a
-        call of `stop` that may not have arrived.
+        call of `stop` that may not have arrived. Raises UnfitError once there are none and `fail`
+        was called.
         """
         if stopped is not None:
             self.stop(*stopped)
@@ -99,8 +105,25 @@ class Bench:
             while self._unread and self._unread[0][0] <= self._acknowledged:
                 self._unread.popleft()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._newest > after, wait_s)
-            return [(number, report) for number, report in self._unread if number > after]
+            self._changed.wait_for(lambda: self._newest > after or self._unfit, wait_s)
+            heard = [(number, report) for number, report in self._unread if number > after]
+            if self._unfit is None:
+                return heard
+            # How a segment ends that goes down with its worker is the driver's to say.
+            heard = [entry for entry in heard if isinstance(entry[1], PointReported)]
+            if heard:
+                return heard
+            raise UnfitError(self._unfit)
+
+    def fail(self, why: str) -> None:
+        """Train no more: what was reported is still to be read, and then `reports` raises."""
+        with self._changed:
+            self._unfit = self._unfit or why
+            self._changed.notify_all()
+
+    def _trainer(self) -> worker.Train | None:
+        """What trains here; None for what the configuration asks for."""
+        return self._train
 
     def _work(self, segment: Started, config: RunConfig, stop: threading.Event) -> None:
         try:
@@ -109,7 +132,7 @@ class Bench:
                 config=config,
                 storage=self._storage,
                 stop=stop.is_set,
-                train=self._train,
+                train=self._trainer(),
             ):
                 self._say(report)
         except BaseException as error:  # SystemExit and its kind, which no segment makes an event

@@ -19,15 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.backends.base import BackendError
-from orchestrator.backends.bench import Arrival, Bench
-
-if TYPE_CHECKING:
-    from trainers.own import RunConfig
 
 ANSWER_S = 60.0
 ARRIVAL_OF_FILES_S = 15.0
@@ -37,15 +33,6 @@ OBJECT_STORE_BYTES = 100 * 2**20
 _SLACK = 1e-9
 
 Tell = Callable[[str], None]
-
-
-class Seat(Bench):
-    """A bench that knows the node on which it stands."""
-
-    def arrive(self, config: RunConfig) -> Arrival:
-        import ray
-
-        return replace(super().arrive(config), node=ray.get_runtime_context().get_node_id())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,22 +184,27 @@ class Cluster:
                 self._tell(f"waiting for {len(calls) - len(answers)} nodes since {waited:.0f} s")
         return answers
 
-    def kill(self, actor: Any) -> None:
-        """End an actor's process now; nothing where it is gone, or was never there."""
+    def kill(self, actor: Any, ground: Any = None) -> None:
+        """End an actor's process now, and all that sit in its placement group, which is given
+        back; nothing where they are gone, or were never there."""
         import ray
+        from ray.util.placement_group import remove_placement_group
 
         if actor is not None:
             ray.kill(actor, no_restart=True)
+        if ground is not None:
+            remove_placement_group(ground)
 
-    def close(self, actors: Sequence[Any]) -> None:
-        """Kill the actors, wait a bounded time for their end, and let go of the cluster."""
+    def close(self, seats: Sequence[tuple[Any, Any]]) -> None:
+        """Kill the actors in their placement groups, wait a bounded time for their end, and let
+        go of the cluster."""
         import ray
 
         if not ray.is_initialized():
             return
-        actors = [actor for actor in actors if actor is not None]
-        for actor in actors:
-            self.kill(actor)
+        for actor, ground in seats:
+            self.kill(actor, ground)
+        actors = [actor for actor, _ in seats if actor is not None]
         if not self.own and actors:
             # A call to a dead actor fails at once, so its failing is the news of its death.
             calls = [actor.stop.remote("", 0) for actor in actors]
@@ -361,7 +353,9 @@ def _await_file(name: str, path: Path, nonce: str, storage: Path) -> None:
     )
 
 
-def check_request(slots: int | None, gpus: float | None, cpus: float) -> None:
+def check_request(
+    slots: int | None, gpus: float | None, cpus: float, processes: int | None
+) -> None:
     """Refuse numbers that Ray would only refuse later, or never."""
     if slots is not None and slots < 1:
         raise BackendError(f"slots must be at least 1, not {slots}")
@@ -369,14 +363,10 @@ def check_request(slots: int | None, gpus: float | None, cpus: float) -> None:
         raise BackendError(f"a trial cannot take {gpus} GPUs and {cpus} CPUs: give 0 or more")
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise BackendError(f"gpus_per_trial {gpus:g}: above one GPU, whole ones only")
-
-
-def why_dead(error: Exception) -> str:
-    """What of Ray's many lines about a death tells the reason."""
-    text = " ".join(str(error).split())
-    for mark in ("Worker exit detail:", "because", ":"):
-        _, found, rest = text.partition(mark)
-        if found:
-            text = rest.partition("Some common causes")[0].strip()
-            break
-    return f"died: {text[:200] or type(error).__name__}"
+    if processes is not None and processes < 1:
+        raise BackendError(f"processes_per_trial must be at least 1, not {processes}")
+    if processes is not None and processes > 1 and gpus and gpus != processes:
+        raise BackendError(
+            f"{processes} processes and {gpus:g} GPUs for a trial: each process takes one GPU; "
+            f"give gpus_per_trial {processes}, or 0"
+        )

@@ -17,11 +17,13 @@ from orchestrator.events import Started
 class Member:
     """`arrival`, `pull` and `begun` are calls under way, None where there is none;
     `begin_lost` says that nobody knows whether the last `begin` arrived, so it has to be repeated.
-    `seen` is the number of its last report that a poll returned. Times are monotonic seconds.
+    `seen` is the number of its last report that a poll returned; `ground` the room that a worker
+    of several processes has reserved. Times are monotonic seconds.
     """
 
     since: float
     handle: Any = None
+    ground: Any = None
     arrival: Any = None
     arrived: Arrival | None = None
     pull: Any = None
@@ -38,6 +40,12 @@ class Member:
     @property
     def calls(self) -> list[Any]:
         return [call for call in (self.arrival, self.pull, self.begun) if call is not None]
+
+    @property
+    def who(self) -> str:
+        if self.arrived is None:
+            return "a worker"
+        return f"worker {self.arrived.pid} on {self.arrived.host}"
 
     @property
     def ready(self) -> bool:

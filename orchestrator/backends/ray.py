@@ -16,12 +16,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.backends import worker
+from orchestrator.backends import seats, worker
 from orchestrator.backends.base import BackendError, Report
-from orchestrator.backends.cluster import Cluster, Node, Seat, check_request, why_dead
+from orchestrator.backends.bench import UnfitError
+from orchestrator.backends.cluster import Cluster, Node, check_request
 from orchestrator.backends.member import Member
 from orchestrator.events import AttemptLost, Cause, PointReported, Started
-from orchestrator.pool import Pool
+from orchestrator.pool import Pool, processes_for
 from orchestrator.values import Environment
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class RayBackend:
     """The backend for GPUs and for more than one of anything.
 
     `slots` defaults to what the cluster holds of `gpus_per_trial` (one where there are any GPUs)
-    and `cpus_per_trial`; fractions pack several trials on a GPU. `patience_s` bounds every wait
-    for a first worker; while others work, a segment whose worker is gone waits for one of them.
-    One that was told to stop is killed after `grace_s` or three times its trial's longest gap
-    between points: a checkpoint is written only there. `train` stands in for the trainer; data
+    and `cpus_per_trial`; fractions pack several trials on a GPU, and on several GPUs (or as
+    `processes_per_trial` on CPUs) as many processes train one (`seats`). `patience_s` bounds every
+    wait for a first worker; while others work, a segment whose worker is gone waits for one of
+    them. One that was told to stop is killed after `grace_s` or three times its trial's longest
+    gap between points: a checkpoint is written only there. `train` stands in for the trainer; data
     are then nobody's concern.
     """
 
@@ -55,6 +57,7 @@ class RayBackend:
         address: str | None = None,
         gpus_per_trial: float | None = None,
         cpus_per_trial: float = 1.0,
+        processes_per_trial: int | None = None,
         progress: Callable[[str], None] | None = None,
         patience_s: float = 300.0,
         grace_s: float = 900.0,
@@ -77,10 +80,11 @@ class RayBackend:
             raise BackendError(
                 "a pool of recorded curves cannot be trained: use the replay backend"
             )
-        check_request(slots, gpus_per_trial, cpus_per_trial)
+        check_request(slots, gpus_per_trial, cpus_per_trial, processes_per_trial)
         self._cluster = Cluster.open(address, slots, cpus_per_trial, self._tell)
         try:
-            self._environment = self._manned(slots, gpus_per_trial, cpus_per_trial)
+            self._takes = self._taken(gpus_per_trial, cpus_per_trial, processes_per_trial)
+            self._environment = self._manned(slots)
         except BaseException:
             self.close()
             raise
@@ -134,14 +138,23 @@ class RayBackend:
         self._closed = True
         members, self._members = self._members, []
         self._unsaid.clear()
-        self._cluster.close([member.handle for member in members])
+        self._cluster.close([(member.handle, member.ground) for member in members])
 
-    def _manned(self, slots: int | None, gpus: float | None, cpus: float) -> Environment:
-        """Prove the nodes, start the workers, prepare the data, and wait for all three."""
-        cluster, configs = self._cluster, self._pool.configs
+    def _taken(self, gpus: float | None, cpus: float, processes: int | None) -> seats.Takes:
+        """What a trial takes, with what was left open decided by what there is."""
         if gpus is None:
-            wanted = any(config.device != "cpu" for config in configs)
-            gpus = 1.0 if wanted and cluster.has_gpus else 0.0
+            wanted = any(config.device != "cpu" for config in self._pool.configs)
+            gpus = float(processes or 1) if wanted and self._cluster.has_gpus else 0.0
+        self._cluster.nodes_for(cpus, gpus)  # what nobody has is told before what does not part
+        try:
+            processes = processes_for(self._pool, gpus, processes)
+        except ValueError as error:
+            raise BackendError(str(error)) from error
+        return seats.Takes(cpus=cpus, gpus=gpus, processes=processes)
+
+    def _manned(self, slots: int | None) -> Environment:
+        """Prove the nodes, start the workers, prepare the data, and wait for all three."""
+        cluster, cpus, gpus = self._cluster, self._takes.cpus, self._takes.gpus
         nodes = cluster.nodes_for(cpus, gpus)
         room = sum(node.room(cpus, gpus) for node in nodes)
         if cluster.own and slots is not None and slots > room:
@@ -151,7 +164,6 @@ class RayBackend:
             )
         if not cluster.own:
             cluster.prove(nodes, self._storage, worker.handshake())
-        self._options = {"num_cpus": cpus, "num_gpus": gpus}
         self._members = [Member(since=time.monotonic()) for _ in range(slots or room)]
         self._tend()
         data_facts = self._prepare_data(nodes) if self._train is None else ()
@@ -166,14 +178,8 @@ class RayBackend:
 
     def _hire(self, member: Member) -> None:
         """Start the member's worker, unless it has one, and ask for its arrival."""
-        import ray
-
         if member.handle is None:
-            # Never restarted by Ray: a new process is a new attempt, which the driver decides.
-            actor = ray.remote(Seat).options(
-                max_restarts=0, max_task_retries=0, max_concurrency=4, **self._options
-            )
-            member.handle = actor.remote(str(self._storage), self._train)
+            member.handle, member.ground = seats.hire(self._storage, self._train, self._takes)
         member.arrival = member.handle.arrive.remote(self._pool.configs[0])
 
     def _prepare_data(self, nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:
@@ -214,7 +220,7 @@ class RayBackend:
         if len(late) == len(self._members):
             raise self._nobody()
         for member in late:
-            self._cluster.kill(member.handle)
+            self._cluster.kill(member.handle, member.ground)
         self._members = [member for member in self._members if member.arrived is not None]
         self._tell(
             f"going on with {len(self._members)} slots: {len(late)} workers did not come within "
@@ -322,12 +328,12 @@ class RayBackend:
             member.arrival = member.pull = member.begun = None
             return
         except RayTaskError as error:
-            if call == member.arrival:
+            if call == member.arrival and not isinstance(error.cause, UnfitError):
                 raise BackendError(f"a worker cannot train: {error.cause}") from error
             self._replace(member, f"failed: {error.cause}")
             return
         except RayError as error:
-            self._replace(member, why_dead(error))
+            self._replace(member, seats.why_dead(error))
             return
         member.out_of_touch = None
         if call == member.arrival:
@@ -376,16 +382,11 @@ class RayBackend:
 
     def _replace(self, member: Member, why: str) -> None:
         """A new worker in the place of one that is dead, or is now killed."""
-        who = (
-            f"worker {member.arrived.pid} on {member.arrived.host}"
-            if member.arrived
-            else "a worker"
-        )
-        self._tell(f"{who} {why}; starting another")
-        self._cluster.kill(member.handle)
+        self._tell(f"{member.who} {why}; starting another")
+        self._cluster.kill(member.handle, member.ground)
         another = Member(since=time.monotonic())
         if member.arrived is not None:
-            self._lose(member, "died", f"{who} {why}")
+            self._lose(member, "died", f"{member.who} {why}")
         else:  # a dying node takes workers for seconds and loses them; no segment has begun there
             if member.segment is not None:
                 another.take(member.segment)

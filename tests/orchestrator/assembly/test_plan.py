@@ -87,3 +87,15 @@ def test_ungrouped_halving_is_warned_about(tmp_path: Path) -> None:
 def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="is no override"):
         read_spec(str(specs.recorded(tmp_path)), ["other.yaml"])
+
+
+def test_several_processes_a_trial_are_told_and_their_gpus_counted(tmp_path: Path) -> None:
+    path = str(specs.live(tmp_path))
+    alone = plan_of(*read_spec(path, ["resources.backend=ray"]), flops_per_s=1e12)
+    both = plan_of(
+        *read_spec(path, ["resources.backend=ray", "resources.gpus_per_trial=2"]), flops_per_s=1e12
+    )
+    assert alone.gpu_hours is not None
+    assert both.gpu_hours == pytest.approx(2 * alone.gpu_hours)
+    (note,) = set(both.notes) - set(alone.notes)
+    assert note.startswith("each trial is trained by 2 processes on one node, a GPU each")

@@ -128,12 +128,12 @@ class Twin:
 
     def admit(self, *_: Any) -> None: ...
 
-    def kill(self, worker: Worker | None) -> None:
+    def kill(self, worker: Worker | None, ground: None = None) -> None:
         if worker is not None:
             worker.dead = True
 
-    def close(self, workers: Sequence[Worker | None]) -> None:
-        for worker in workers:
+    def close(self, seats: Sequence[tuple[Worker | None, None]]) -> None:
+        for worker, _ in seats:
             self.kill(worker)
 
 

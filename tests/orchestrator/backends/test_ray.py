@@ -347,9 +347,9 @@ def test_a_cluster_that_refuses_the_token_says_so(nodes: Any, tmp_path: Path, te
 
 @pytest.mark.slow
 def test_a_lost_node_is_a_lost_attempt_and_another_takes_over(nodes: Any, tmp_path: Path) -> None:
-    big = {**ray_nodes.NODE, "num_gpus": 8}
+    big = {**ray_nodes.NODE, "num_gpus": 4}
     third = nodes.add_node(**big)
-    backend = RayBackend(pool(), tmp_path, slots=1, gpus_per_trial=8, train=fake_train)
+    backend = RayBackend(pool(), tmp_path, slots=1, gpus_per_trial=4, train=fake_train)
     fourth = None
     try:
         backend.start(Started(trial="slow", attempt=1, until=40 * STEP))

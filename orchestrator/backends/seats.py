@@ -1,0 +1,264 @@
+"""The actors of the Ray backend: a seat for one process, and one for several that train together.
+
+A trial on several GPUs (or, on CPUs, processes) sits in a placement group of one bundle a process,
+all on one node. Its first process is a seat like any other to the driver; it hires the others,
+which live and die with it, and tells them what to do. When one of them dies, pulls from the seat
+fail, and the driver replaces it with all of them, as it does with a worker that died.
+
+Touches processes, and a folder for temporary files where the processes of a segment meet.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.backends import sharing, worker
+from orchestrator.backends.bench import Arrival, Bench, UnfitError
+from orchestrator.backends.sharing import Failure, Part, PartError
+
+if TYPE_CHECKING:
+    from trainers.own import RunConfig
+
+SETTLE_S = 30.0
+
+
+class Seat(Bench):
+    """A bench that knows the node on which it stands."""
+
+    def arrive(self, config: RunConfig) -> Arrival:
+        import ray
+
+        return replace(super().arrive(config), node=ray.get_runtime_context().get_node_id())
+
+
+class Follower:
+    """Any process of several but the first. One call at a time, beside `stay`."""
+
+    def arrive(self, config: RunConfig, loads: bool) -> int:
+        """Load the trainer where it is needed; the process's id."""
+        if loads:
+            worker.trainer(config)
+            worker.facts(config)
+        return os.getpid()
+
+    def stay(self) -> None:
+        """Never returns: whoever called hears of this process's death."""
+        threading.Event().wait()
+
+    def follow(self, part: Part) -> Failure | None:
+        """Do this process's part of a segment; what went wrong, where something did."""
+        try:
+            for _ in sharing.take_part(part):
+                pass
+        except PartError as error:
+            return error.failure
+        except Exception as error:  # it did not even meet the others; told by the first process
+            reason = worker.reason_of(error)
+            return Failure(rank=part.rank, at_s=time.monotonic(), reason=reason)
+        return None
+
+
+class SharedSeat(Seat):
+    """The first of several processes; hires the others into its own placement group.
+
+    A stand-in for the trainer runs here alone, with the others idle.
+    """
+
+    def __init__(
+        self,
+        storage: str,
+        train: worker.Train | None,
+        ground: Any,
+        processes: int,
+        bundle: Mapping[str, float],
+    ) -> None:
+        super().__init__(storage, train)
+        self._ground = ground
+        self._processes = processes
+        self._bundle = bundle
+        self._followers: list[Any] = []
+        self._hiring = threading.Lock()
+        self._training = threading.Lock()
+
+    def arrive(self, config: RunConfig) -> Arrival:
+        """With all of the others. Raises UnfitError where one of them has died."""
+        import ray
+        from ray.exceptions import RayActorError
+
+        with self._hiring:
+            if not self._followers:
+                self._followers = [self._hired(rank) for rank in range(1, self._processes)]
+                threading.Thread(target=self._watch, name="watching", daemon=True).start()
+        loads = self._train is None
+        calls = [follower.arrive.remote(config, loads) for follower in self._followers]
+        try:
+            ray.get(calls)
+        except RayActorError as error:
+            raise UnfitError(f"one of its {self._processes} processes {why_dead(error)}") from None
+        return super().arrive(config)
+
+    def _trainer(self) -> worker.Train | None:
+        return self._together if self._train is None else self._train
+
+    def _hired(self, rank: int) -> Any:
+        import ray
+
+        # Owned by this process, so that Ray ends them with it.
+        actor = _placed(ray.remote(Follower), self._ground, rank, self._bundle, concurrency=2)
+        return actor.remote()
+
+    def _watch(self) -> None:
+        """Until one of the others dies; then nothing goes on here."""
+        import ray
+        from ray.exceptions import RayError
+
+        calls = [follower.stay.remote() for follower in self._followers]
+        gone, _ = ray.wait(calls, num_returns=1)
+        try:
+            ray.get(gone)
+        except RayError as error:
+            self._lost(calls.index(gone[0]), error)
+
+    def _lost(self, place: int, error: Exception) -> None:
+        self.fail(f"lost process {place + 2} of {self._processes}, which {why_dead(error)}")
+
+    def _together(
+        self,
+        config: RunConfig,
+        *,
+        until: int,
+        folder: Path,
+        resume: Path | None,
+        anneal: bool,
+        stop: Callable[[], bool],
+    ) -> Iterator[worker.TrainReport]:
+        """The trainer's door, with the others behind it."""
+        with self._training:  # after a divergence the segment before may still be clearing up
+            here = Path(tempfile.mkdtemp(prefix="frontrunner-meeting-"))
+            part = Part(
+                config=config,
+                until=until,
+                folder=folder,
+                resume=resume,
+                anneal=anneal,
+                meeting=here / "meeting",
+                rank=0,
+                processes=self._processes,
+            )
+            calls = [
+                follower.follow.remote(replace(part, rank=rank))
+                for rank, follower in enumerate(self._followers, start=1)
+            ]
+            over = threading.Event()
+            threading.Thread(target=self._attend, args=(calls, over), daemon=True).start()
+            failures: list[Failure] = []
+            try:
+                yield from sharing.take_part(part, stop)
+            except PartError as error:
+                failures.append(error.failure)
+                failures += self._settled(calls)
+                first = min(failures, key=lambda failure: failure.at_s)
+                if first.rank == 0 and error.__cause__ is not None:
+                    raise error.__cause__ from None
+                raise PartError(first, self._processes) from error
+            finally:
+                self._settled(calls)
+                over.set()
+                shutil.rmtree(here, ignore_errors=True)
+
+    def _attend(self, calls: list[Any], over: threading.Event) -> None:
+        """Give up this seat where one of the others failed and the first waits for it in vain."""
+        import ray
+
+        ended, _ = ray.wait(calls, num_returns=1)
+        failures = self._failures(calls, ended)
+        if failures and not over.wait(SETTLE_S):
+            self.fail(f"hangs: {PartError(failures[0], self._processes)}")
+
+    def _settled(self, calls: list[Any]) -> list[Failure]:
+        """How the others failed, once all have ended; gives up this seat where they do not."""
+        import ray
+
+        ended, late = ray.wait(calls, num_returns=len(calls), timeout=SETTLE_S)
+        if late:
+            self.fail(f"waits in vain for {len(late)} of its {self._processes} processes")
+        return self._failures(calls, ended)
+
+    def _failures(self, calls: list[Any], ended: list[Any]) -> list[Failure]:
+        """What the calls that ended say went wrong; where a process died, this seat gives up."""
+        import ray
+        from ray.exceptions import RayError
+
+        found: list[Failure | None] = []
+        for call in ended:
+            try:
+                found.append(ray.get(call))
+            except RayError as error:
+                self._lost(calls.index(call), error)
+        return [failure for failure in found if failure is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takes:
+    """What one trial takes in all, in equal parts for each of its processes."""
+
+    cpus: float
+    gpus: float
+    processes: int = 1
+
+
+def hire(storage: Path, train: worker.Train | None, takes: Takes) -> tuple[Any, Any]:
+    """An actor for a trial, and the placement group that it sits in, None for a single process.
+    Neither waits for room."""
+    import ray
+    from ray.util.placement_group import placement_group
+
+    if takes.processes == 1:
+        actor = _unplaced(ray.remote(Seat), {"CPU": takes.cpus, "GPU": takes.gpus}, concurrency=4)
+        return actor.remote(str(storage), train), None
+    processes = takes.processes
+    shares = {"CPU": takes.cpus / processes, "GPU": takes.gpus / processes}
+    bundle = {name: share for name, share in shares.items() if share > 0}
+    ground = placement_group([dict(bundle) for _ in range(processes)], strategy="STRICT_PACK")
+    actor = _placed(ray.remote(SharedSeat), ground, 0, bundle, concurrency=4)
+    return actor.remote(str(storage), train, ground, processes, bundle), ground
+
+
+def why_dead(error: Exception) -> str:
+    """What of Ray's many lines about a death tells the reason."""
+    text = " ".join(str(error).split())
+    for mark in ("Worker exit detail:", "because", ":"):
+        _, found, rest = text.partition(mark)
+        if found:
+            text = rest.partition("Some common causes")[0].strip()
+            break
+    return f"died: {text[:200] or type(error).__name__}"
+
+
+def _unplaced(actor: Any, amounts: Mapping[str, float], concurrency: int, **more: Any) -> Any:
+    # Never restarted by Ray: a new process is a new attempt, which the driver decides.
+    return actor.options(
+        max_restarts=0,
+        max_task_retries=0,
+        max_concurrency=concurrency,
+        num_cpus=amounts.get("CPU", 0),
+        num_gpus=amounts.get("GPU", 0),
+        **more,
+    )
+
+
+def _placed(
+    actor: Any, ground: Any, index: int, bundle: Mapping[str, float], concurrency: int
+) -> Any:
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    there = PlacementGroupSchedulingStrategy(ground, placement_group_bundle_index=index)
+    return _unplaced(actor, bundle, concurrency, scheduling_strategy=there)

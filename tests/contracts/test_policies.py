@@ -30,13 +30,17 @@ from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.selection import Selection
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.policies.target import Target
 from orchestrator.policies.uniform import Uniform
 from orchestrator.policies.v_optimal import VOptimal
 from orchestrator.state import fold
+from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.values import Candidate
 from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
 PLAIN = Learner(forms=(CHINCHILLA,), misfit=None)
+ASKED = Candidate(id="(target)", params=50_000, horizon=1_000_000, flops_per_token=3e5)
 
 
 def buying(rule: Rule, lengths: int = 1) -> Policy:
@@ -61,6 +65,9 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     ),
     "active": lambda: buying(Active(learner=Learner(forms=(CHINCHILLA,)))),
     "active, three lengths": lambda: buying(Active(learner=Learner(forms=(CHINCHILLA,))), 3),
+    "active, by curves": lambda: Target(
+        surrogate=JointLaw(misfit=6.0), targets=((ASKED, 1_000_000),)
+    ),
     "random": lambda: buying(AtRandom(), 2),
     "cheapest": lambda: buying(Cheapest()),
     "cost_weighted_random": lambda: buying(CostWeightedRandom()),

@@ -133,7 +133,7 @@ def believed(
     for tightness in _TIGHTNESS:
         refined = Refining(posed, problem, scene, tightness)
         found, tilt, score, sd = refined.settled(values, noise)
-        keep = _believable(posed, found, scene, problem)
+        keep = _believable(posed, found, scene, problem) & np.isfinite(score)
         if keep.any():
             break
     else:

@@ -112,3 +112,14 @@ def test_the_misfit_is_a_covariance_of_its_sd() -> None:
     near = process.features({"N": np.array([1e7, 1.01e7, 1e9]), "D": np.array([1e9, 1e9, 1e9])})
     products = near @ near.T / 0.03**2
     assert products[0, 1] > 0.99 > 0.6 > products[0, 2]
+
+
+def test_a_law_without_a_logarithm_somewhere_is_refused_or_whole() -> None:
+    """A straight line may fall below zero, where log loss has no value: never an empty belief."""
+    form = law_of("a + b*log(N) + c*log(D) + d*log(N)*log(D)", parameters=["a", "b", "c", "d"])
+    for count in (1, 3, 5, 9):
+        try:
+            belief = believed(form, rows(slice(count)), scene(), seed=0)
+        except FitError:
+            continue
+        assert len(belief.weights) and belief.weights.sum() == pytest.approx(1.0)

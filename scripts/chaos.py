@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kill -9 at random moments, on a tiny sweep of real models through the real command.
 
-    scripts/chaos.py [--kills 4] [--seed 0] [--folder DIR] [--json]
+    scripts/chaos.py [--kills 4] [--seed 0] [--processes 1] [--folder DIR] [--json]
 
 One kill in four hits a training worker, the others the driver, which is launched again at once,
 while its workers still write for seconds. Afterwards the journal is read by itself, with other
@@ -61,7 +61,7 @@ space:
 budget: {{flops: 60%, lost: 100%}}
 policy: {{kind: successive_halving, eta: 2, group_by: params}}
 anneal: {{share: 10%, decay: 20%, stopped: 1}}
-resources: {{backend: ray, workers: 2, gpus_per_trial: 0}}
+resources: {{backend: ray, workers: 2, gpus_per_trial: 0, processes_per_trial: {processes}}}
 tracking: {{mlflow: {mlflow}}}
 """
 
@@ -179,7 +179,10 @@ def main() -> int:
         horizon = "500K" if args.kills <= 8 else "1500K"
         storage = json.dumps(str(root / "sweeps"))
         mlflow = "false" if args.without_mlflow else "true"
-        spec.write_text(SPEC.format(storage=storage, horizon=horizon, mlflow=mlflow))
+        text = SPEC.format(
+            storage=storage, horizon=horizon, mlflow=mlflow, processes=args.processes
+        )
+        spec.write_text(text)
         campaign = Campaign(
             folder=SweepFolder(root / "sweeps" / "chaos"),
             spec=spec,
@@ -239,6 +242,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--kills", type=int, default=4, help="how many (4)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (0)")
+    parser.add_argument("--processes", type=int, default=1, help="that train each trial (1)")
     parser.add_argument("--folder", help="keep the sweep here (a temporary folder)")
     parser.add_argument("--without-mlflow", action="store_true", help="leave MLflow out of it")
     parser.add_argument("--json", action="store_true", help="one object on stdout, with rows")

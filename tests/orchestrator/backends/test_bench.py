@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.backends.base import Report
-from orchestrator.backends.bench import Bench
+from orchestrator.backends.bench import Bench, UnfitError
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
 from tests.orchestrator.backends.fakes import STEP, fake_train, pool
 
@@ -109,3 +111,18 @@ def test_an_exit_in_the_trainer_is_told(tmp_path: Path) -> None:
     (report,) = read(bench)
     assert isinstance(report, AttemptLost)
     assert report.cause == "error"
+
+
+def test_a_worker_that_is_unfit_tells_its_points_and_no_end(tmp_path: Path) -> None:
+    """What befell the segment is then the driver's to say, as for a worker that died."""
+    bench = Bench(str(tmp_path), fake_train)
+    bench.begin(segment(steps=1), CONFIG)
+    while not bench.reports(0, 10.0):
+        pass
+    bench.fail("lost a hand")
+    assert [type(report) for _, report in bench.reports(0, 0.0)] == [PointReported]
+    with pytest.raises(UnfitError, match="lost a hand"):
+        bench.reports(1, 0.0)
+    time.sleep(0.2)  # the end is laid out meanwhile
+    with pytest.raises(UnfitError, match="lost a hand"):
+        bench.reports(1, 0.0)

@@ -22,6 +22,7 @@ from orchestrator.laws.posing import KNEE, Posed, middle_of
 from orchestrator.laws.runs import Array, Runs, count_levels
 from orchestrator.laws.screening import screened_starts
 from orchestrator.laws.search import FIRST_SCALE, ROUGH_STARTS, Found, Given, searched
+from orchestrator.laws.weak import weak_priors as weak_priors_of
 
 STARTS = 64
 """Random starts of a fit, unless it is told otherwise."""
@@ -35,6 +36,7 @@ def fit(
     delta: float | None = None,
     knee: float = KNEE,
     priors: Sequence[Prior] = (),
+    weak_priors: float | None = None,
     offsets_sd: float | None = None,
     seed: int = 0,
     starts: int | None = None,
@@ -47,6 +49,9 @@ def fit(
     delta: knee of the Huber loss in its own unit; from the residuals' spread where None.
     knee: how many robust sd of the residuals that spread is worth.
     priors: normal priors on published parameters, in the objective.
+    weak_priors: believe of parameters that may be zero, and have no prior, that they move the
+        log loss over the rows by about this sd (`laws.weak`): the fit goes on from its optima
+        with such priors, which are then among the law's.
     offsets_sd: give every trial a shift of its log loss, shrunk to zero with this sd (Huber at
         half of it). For learning curves, whose trials have odd shapes, rates and seeds.
     starts: random starts that are followed: 64, or none where `start_from` is given.
@@ -58,6 +63,8 @@ def fit(
     """
     if starts is None:
         starts = STARTS if start_from is None or not len(start_from) else 0
+    if weak_priors is not None and not (math.isfinite(weak_priors) and weak_priors > 0):
+        raise ValueError(f"weak_priors is {weak_priors}; it must be finite and above zero")
     priors = (*priors, *_stated(form, priors))
     _check_options(form, objective, delta, knee, priors, offsets_sd)
     if starts < (start_from is None or not len(start_from)):
@@ -78,7 +85,17 @@ def fit(
     )
     given = None if start_from is None else _given(posed, start_from)
     found = searched(posed, starts=starts, rng=np.random.default_rng(seed), given=given)
-    return _law(posed, found, seed)
+    law = _law(posed, found, seed)
+    weak = () if weak_priors is None else weak_priors_of(law, runs, effect_sd=weak_priors)
+    return _weakly(posed, law, weak, seed) if weak else law
+
+
+def _weakly(posed: Posed, law: LawFit, weak: Sequence[Prior], seed: int) -> LawFit:
+    """The law with these priors too, from all of its optima."""
+    again = replace(posed, priors=(*posed.priors, *weak))
+    rng = np.random.default_rng(seed)
+    found = searched(again, starts=0, rng=rng, given=_given(again, [law]))
+    return replace(_law(again, found, seed), starts=law.starts)
 
 
 def _given(posed: Posed, start_from: Array | Sequence[LawFit]) -> Given | None:

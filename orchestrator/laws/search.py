@@ -38,7 +38,7 @@ _RUN_ROWS = (256, 12)  # that this is judged on: at least, and for each paramete
 _FEWEST = 12  # that go to the end of the way, if there are as many
 _RUN_STEPS = 15
 _FEW_STEPS = 8
-_MOST_STEPS = 40
+_MOST_STEPS = (40, 5)  # at least, and for each parameter: valleys of 20 are longer
 _LAST_STEPS = 150  # for the best alone, if it has not come to its end by then
 _MOST_OPTIMA = 12  # that are followed to their end on all rows
 _FAR = 2.0  # times the best objective: an optimum so far above it is none to tell of
@@ -168,7 +168,8 @@ def followed(
 
 def _ended(problem: Problem, values: Array) -> Solution:
     """The starts at their ends; in long flat valleys only the lowest is followed all the way."""
-    solution = minimise(problem, values, tolerance=1e-7, most_iterations=_MOST_STEPS)
+    most = max(_MOST_STEPS[0], _MOST_STEPS[1] * values.shape[1])
+    solution = minimise(problem, values, tolerance=1e-7, most_iterations=most)
     best = int(np.argmin(solution.objective))
     if not np.isfinite(solution.objective[best]):
         return solution

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.laws.forms.line import Known, law_of
-from scripts.laws_choice import Pool, choose, score
+from scripts.laws_choice import SETTINGS, Pool, Setting, choose, score, towards
 from scripts.laws_race import STARTS, races, summary
 from tests.orchestrator.laws.sweeps import runs_of_truth
 
@@ -45,7 +45,16 @@ def test_the_setting_that_predicts_the_dearest_rows_is_chosen():
         objective="huber_log",
         forms=lambda boxes: [shut if boxes == "stated" else open_],
     )
-    assert score(open_, pool, 1.345, 0.2) > max(0.9, score(shut, pool, 1.345, 0.2))
+    plain = Setting(boxes="stated", knee=None)
+    assert score(open_, pool, plain, 0.2) > max(0.9, score(shut, pool, plain, 0.2))
     chosen, table = choose([pool])
     assert chosen.boxes == "signs"
-    assert len(table) == 6
+    assert set(table) == set(SETTINGS)
+
+
+def test_rows_furthest_towards_the_questions_are_told_by_features_alone():
+    runs = runs_of_truth(count=60, noise=0.002)
+    asked = {name: column.copy() for name, column in runs.features.items()}
+    asked["N"] = 100 * asked["N"]
+    assert np.argsort(towards(runs, asked)).tolist() == np.argsort(runs.N).tolist()
+    assert not towards(runs, dict(runs.features)).any()

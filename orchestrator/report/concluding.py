@@ -330,14 +330,16 @@ def _best(evidence: Evidence) -> BestRun | None:
 
 
 def _headline(results: Sequence[LawResult]) -> LawResult | None:
-    """The law that answers: one with an interval, that the rows fix and identify, annealed before
-    constant rate, of N and D before compute alone; each of these yields to those before it."""
+    """The law that answers: one with an interval, that the rows fix and identify (the surest of
+    those that they do not), annealed before constant rate, of N and D before compute alone; each
+    of these yields to those before it."""
 
-    def rank(result: LawResult) -> tuple[bool, ...]:
+    def rank(result: LawResult) -> tuple[bool | float, ...]:
         of_size = result.law is not None and result.law.form.inputs != ("C",)
         stable = "annealed" not in result.phases
         vague = not result.identified
-        return (result.posterior is None, result.doubtful, vague, stable, not of_size)
+        unsure = result.line.spread if vague and result.line is not None else 0.0
+        return (result.posterior is None, result.doubtful, vague, unsure, stable, not of_size)
 
     found = [result for result in results if result.law is not None]
     return min(found, key=rank, default=None)

@@ -77,6 +77,12 @@ class Line:
     high: FloatArray
     params: FloatArray | None = None
 
+    @property
+    def spread(self) -> float:
+        """Width of the interval at the far end, in log loss; infinite where it reaches zero."""
+        low, high = float(self.low[-1]), float(self.high[-1])
+        return float(np.log(high / low)) if low > 0 else np.inf
+
     def at(self, flops: float) -> tuple[float, float, float, float | None]:
         """(loss, low, high, params or None) at a compute on the line, in log-log."""
         place = np.log(flops)

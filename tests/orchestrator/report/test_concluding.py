@@ -1,12 +1,15 @@
 """Laws that are known: conclusions must be near them, and say so when they cannot be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from orchestrator.laws.law import LawWarning
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.report.concluding import _headline
 from orchestrator.report.conclusions import Conclusions
 from tests.orchestrator.report.ladders import (
     ALPHA,
@@ -145,3 +148,20 @@ def test_the_line_ends_at_ten_times_the_largest_run(concluded: Conclusions) -> N
     for result in concluded.laws:
         assert result.line is not None
         assert result.line.flops[-1] == pytest.approx(10 * concluded.largest_flops)
+
+
+def test_of_laws_that_no_rows_identify_the_surest_answers(concluded: Conclusions) -> None:
+    """An annealed law goes before one at a constant rate, unless both are vague and it is more."""
+    stable = next(result for result in concluded.laws if result.form == "chinchilla")
+    law, line = stable.law, stable.line
+    assert law is not None
+    assert line is not None
+    vague = tuple(
+        LawWarning(kind="not_identified", text=f"{known.name} is not identified")
+        for known in law.form.parameters
+    )
+    stable = replace(stable, law=replace(law, warnings=vague))
+    wider = replace(stable, phases=("annealed",), line=replace(line, high=2.0 * line.high))
+    assert _headline([stable, wider]) is stable
+    as_sure = replace(wider, line=line)
+    assert _headline([stable, as_sure]) is as_sure

@@ -20,13 +20,15 @@ from orchestrator.laws.misfit import SD, misfit_over
 from orchestrator.laws.refining import NOISE, Scene
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.scarce import Belief, believed
-from orchestrator.policies.buying import Market, Teaching
+from orchestrator.policies.buying import Choice, Market, Teaching, begun_with, greedy
 from orchestrator.policies.trust import Remembered
 from orchestrator.values import FloatArray
 
 GROWTH = 1.5
 """Optima are looked for afresh when the runs have grown by this factor."""
 _FEW_STARTS = 8
+_DESIGN_START = 0.25  # share of the budget that a classical design may start with
+_RUNS_PER_PARAMETER = 2.5  # and how many runs, as arXiv 2604.22753 has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,3 +224,23 @@ class Optima:
         except FitError:
             return np.zeros((0, len(form.parameters)))
         return form.publish(belief.values, belief.centre)
+
+
+def classical_design(learner: Learner, market: Market, *, by_knowledge: bool) -> Choice:
+    """The offers that an optimal design of one law, taken as true, would buy next: D-optimal
+    `by_knowledge`, else V-optimal. A start of cheap runs goes before it."""
+    size = len(learner.forms[0].parameters)
+    first = begun_with(
+        market,
+        runs=math.ceil(_RUNS_PER_PARAMETER * size / market.outputs),
+        share=_DESIGN_START,
+        why="a start: one of the cheapest, so that a law can be fitted",
+    )
+    if first.picks:
+        return first
+    try:
+        teaching = learner.learn(market).alone().teaching(market)
+    except FitError as error:
+        why = f"the cheapest, since no law can be fitted yet: {error}"
+        return begun_with(market, runs=market.begun + 1, share=1.0, why=why)
+    return greedy(market, teaching, by_knowledge=by_knowledge)

@@ -6,15 +6,10 @@ name. Touches nothing.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from orchestrator.laws.errors import FitError
-from orchestrator.policies.buying import Choice, Market, begun_with, greedy
-from orchestrator.policies.posterior import Learner
-
-START_SHARE = 0.25
-RUNS_PER_PARAMETER = 2.5
+from orchestrator.policies.buying import Choice, Market
+from orchestrator.policies.posterior import Learner, classical_design
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +24,4 @@ class VOptimal:
 
     def choose(self, market: Market) -> Choice:
         """What lowers the variance at the target most."""
-        size = len(self.learner.forms[0].parameters)
-        runs = math.ceil(RUNS_PER_PARAMETER * size / market.outputs)
-        why = "a start: one of the cheapest, so that a law can be fitted"
-        first = begun_with(market, runs=runs, share=START_SHARE, why=why)
-        if first.picks:
-            return first
-        try:
-            teaching = self.learner.learn(market).alone().teaching(market)
-        except FitError as error:
-            why = f"the cheapest, since no law can be fitted yet: {error}"
-            return begun_with(market, runs=market.begun + 1, share=1.0, why=why)
-        return greedy(market, teaching)
+        return classical_design(self.learner, market, by_knowledge=False)

@@ -55,7 +55,7 @@ def _table() -> tuple[_Published, ...]:
             inputs=("N", "D", "U"),
             known=_CHINCHILLA
             | {"R": Known(low=0.1, high=1000.0, meaning="repetitions after which they fade")},
-            source="Muennighoff et al. 2023, arXiv 2305.16264, section 3.2 (repeated data)",
+            source="Muennighoff et al. 2023, arXiv 2305.16264 (the value of repeated data)",
         ),
         _Published(
             name="broken_power",
@@ -101,7 +101,7 @@ def _table() -> tuple[_Published, ...]:
                 "B": _SCALE,
                 "beta": _EXPONENT,
             },
-            source="Tao et al. 2024, arXiv 2407.13623, section 4.3",
+            source="Tao et al. 2024, arXiv 2407.13623 (parametric fit of the loss)",
         ),
         # lr: peak learning rate. b: batch size.
         _Published(
@@ -191,7 +191,7 @@ def _table() -> tuple[_Published, ...]:
                 "k": _SCALE,
                 **{f"t{i}": Known(low=-50.0, high=50.0) for i in (1, 2, 3)},
             },
-            source="Ye et al. 2024, arXiv 2403.16952, eq. 7, three domains",
+            source="Ye et al. 2024, arXiv 2403.16952 (the exponential law of mixtures), three domains",
         ),
     )
 

@@ -191,7 +191,7 @@ def _table() -> tuple[_Published, ...]:
                 "k": _SCALE,
                 **{f"t{i}": Known(low=-50.0, high=50.0) for i in (1, 2, 3)},
             },
-            source="Ye et al. 2024, arXiv 2403.16952 (the exponential law of mixtures), three domains",
+            source="Ye et al. 2024, arXiv 2403.16952 (exponential in the mixture; three domains)",
         ),
     )
 

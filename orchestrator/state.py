@@ -24,7 +24,7 @@ from orchestrator.events import (
     StopAsked,
 )
 from orchestrator.pool import Pool
-from orchestrator.trial import Status, Track, Trial, charges, reached, released
+from orchestrator.trial import Status, Track, Trial, charges, reached, released, timed
 from orchestrator.values import (
     Anneal,
     Decision,
@@ -259,7 +259,14 @@ def _started(state: SweepState, event: Started) -> SweepState:
     at = event.resume_from.tokens if event.resume_from else 0
     again = trial.candidate.flops(track.position) - trial.candidate.flops(at)
     track = replace(
-        track, attempt=event.attempt, until=event.until, running=True, position=at, elapsed_s=0.0
+        track,
+        attempt=event.attempt,
+        until=event.until,
+        running=True,
+        position=at,
+        begun=at,
+        timed=at,
+        elapsed_s=0.0,
     )
     trial = replace(trial.with_track(index, track), attempts=max(trial.attempts, event.attempt))
     lost = state.ledger.lost + max(0, again)
@@ -298,6 +305,7 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
     track = replace(
         reached(track, point.tokens),
         elapsed_s=track.elapsed_s + elapsed,
+        timed=point.tokens,
         checkpoint=event.checkpoint or track.checkpoint,
     )
     trial = replace(trial, failures=0) if fresh else trial
@@ -313,7 +321,7 @@ def _ended(trial: Trial, index: int, event: SegmentEnded) -> Trial:
     track = replace(track, checkpoint=event.checkpoint or track.checkpoint)
     if not event.stopped and track.target <= track.until:
         track = replace(track, target=track.tokens)
-    return trial.with_track(index, track)
+    return timed(trial.with_track(index, track), index)
 
 
 def _diverged(trial: Trial, index: int, event: Diverged) -> Trial:

@@ -17,12 +17,22 @@ Status = Literal[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """What one finished segment took: training `seconds` over `tokens`."""
+
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
     """The trunk or one annealing branch of a trial.
 
     `start`: tokens it begins at; `target`: tokens it was told to reach; `tokens`: how far it got,
     which is what it is charged for; `position`: how far its latest attempt got, which may be
-    behind after a resume; `ordered`: place of its target in the order of decisions.
+    behind after a resume; `ordered`: place of its target in the order of decisions. Of the latest
+    attempt: `begun`, the tokens it began at, `timed`, those of its last point, and `elapsed_s`,
+    its training seconds until then.
     """
 
     target: int
@@ -36,6 +46,8 @@ class Track:
     attempt: int = 0
     until: int = 0
     running: bool = False
+    begun: int = 0
+    timed: int = 0
     elapsed_s: float = 0.0
 
     @property
@@ -50,11 +62,13 @@ class Track:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A candidate that was started, or told to: its trunk, its branches, and how it stands."""
+    """A candidate that was started, or told to: its trunk, its branches, and how it stands;
+    `timings` of the segments that ended, in that order."""
 
     candidate: Candidate
     trunk: Track
     branches: tuple[Track, ...] = ()
+    timings: tuple[Timing, ...] = ()
     attempts: int = 0
     failures: int = 0
     stop_reason: str | None = None
@@ -127,6 +141,16 @@ def released(trial: Trial) -> Trial:
 def reached(track: Track, tokens: int) -> Track:
     """The track with its attempt at `tokens`; charged only where nobody was before."""
     return replace(track, position=max(track.position, tokens), tokens=max(track.tokens, tokens))
+
+
+def timed(trial: Trial, index: int) -> Trial:
+    """The trial with what the latest attempt of a track took kept, where its workers told it."""
+    track = trial.tracks[index]
+    tokens = track.timed - track.begun
+    if tokens <= 0 or track.elapsed_s <= 0:
+        return trial
+    timing = Timing(tokens=tokens, seconds=track.elapsed_s)
+    return replace(trial, timings=(*trial.timings, timing))
 
 
 def charges(trial: Trial) -> tuple[int, int, int]:

@@ -1,0 +1,194 @@
+"""What a purchase costs in the unit that binds: FLOPs, GPU-hours or dollars.
+
+FLOPs are exact and always accounted. Where the user caps GPU-hours or dollars as well, what a
+segment takes is learned from those that ended (`pace`), and the unit that would run out first is
+the one that gains are divided by. Hours count as the cap counts them: training seconds times the
+GPUs of a trial. A pure function of the state; touches nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from orchestrator.policies.base import Policy
+from orchestrator.policies.pace import Pace, Speed, learned
+from orchestrator.state import SweepState
+from orchestrator.trial import Timing
+from orchestrator.values import Candidate, Decision, Environment
+
+Unit = Literal["FLOPs", "GPU-hours", "dollars"]
+
+SURE = 1.2816
+"""A purchase fits a cap where it does so with 90 % of the probability: this many sd above."""
+FEW_HOURS = 0.05
+"""Below this, GPU-hours are said in GPU-seconds."""
+MEASURED_SD, PEAK_SD = 0.5, 0.7
+"""Sd of the log of a speed that the user states, and of one guessed from a device's peak."""
+PEAK_SHARE = 0.3
+"""Of a device's peak, what training reaches about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """Prices at one state. `budget` and `left` in `unit`; `left` is what is neither spent nor on
+    its way. `hours_left`: of the caps, in GPU-hours, infinite without one; `hour`: one GPU-hour
+    in the unit."""
+
+    state: SweepState
+    unit: Unit
+    budget: float
+    left: float
+    hours_left: float = math.inf
+    hour: float = 1.0
+    pace: Pace | None = None
+    gpus: float = 1.0
+
+    def of(self, candidate: Candidate, begin: int, end: int) -> float:
+        """What training a candidate on from `begin` to `end` tokens costs, in the unit."""
+        if self.unit == "FLOPs" or self.pace is None:
+            return float(candidate.flops(end) - candidate.flops(begin))
+        return self._hours(self.pace, candidate, end - begin)[0] * self.hour
+
+    def fits(self, candidate: Candidate, begin: int, end: int) -> bool:
+        """Whether that stays within what is left, of FLOPs and, as far as is known, of caps."""
+        if candidate.flops(end) - candidate.flops(begin) > self.state.remaining:
+            return False
+        if self.pace is None or math.isinf(self.hours_left):
+            return True
+        hours, spread = self._hours(self.pace, candidate, end - begin)
+        return hours * math.exp(SURE * spread) <= self.hours_left
+
+    def said(self, price: float) -> str:
+        """A price in words: `0.4 GPU-hours`."""
+        return in_words(self.unit, price)
+
+    def _hours(self, pace: Pace, candidate: Candidate, tokens: int) -> tuple[float, float]:
+        seconds, spread = pace.seconds(self.state.pool.position(candidate.id), tokens)
+        return seconds / 3600 * self.gpus, spread
+
+
+def in_words(unit: Unit, price: float) -> str:
+    """An amount with its unit, for a reason."""
+    if unit == "GPU-hours" and price < FEW_HOURS:
+        return f"{3600 * price:.3g} GPU-seconds"
+    return f"{price:.3g} {unit}"
+
+
+def _no_speed(_: Environment) -> float | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purse:
+    """The user's budget beside the FLOPs, and what is known of speed before anything ran.
+
+    `gpus`: those of one trial, 1 on CPUs. `flops_per_s`: of one worker, as the user states it;
+    `peak`: the device's, of an environment.
+    """
+
+    gpu_hours: float | None = None
+    dollars: float | None = None
+    dollars_per_gpu_hour: float | None = None
+    gpus: float = 1.0
+    flops_per_s: float | None = None
+    peak: Callable[[Environment], float | None] = _no_speed
+
+    def spent_hours(self, state: SweepState) -> float:
+        """GPU-hours that workers reported."""
+        return state.ledger.device_s / 3600 * self.gpus
+
+    def prices(self, state: SweepState) -> Prices:
+        """Prices for the next decision."""
+        flops = Prices(
+            state=state,
+            unit="FLOPs",
+            budget=float(state.terms.budget),
+            left=float(state.remaining),
+        )
+        caps = list(self._caps())
+        pace = self._pace(state) if caps else None
+        if pace is None:
+            return flops
+        unit, hour, most = min(caps, key=lambda cap: cap[2])
+        flying = sum(
+            pace.seconds(state.pool.position(trial.id), track.target - track.tokens)[0]
+            for trial in state.trials.values()
+            if not trial.out
+            for track in trial.tracks
+            if track.unfinished
+        )
+        left = max(0.0, most - self.spent_hours(state) - flying / 3600 * self.gpus)
+        known = replace(flops, hours_left=left, pace=pace, gpus=self.gpus)
+        if left >= state.remaining / self.speed(state, pace) / 3600 * self.gpus:
+            return known
+        return replace(known, unit=unit, budget=most * hour, left=left * hour, hour=hour)
+
+    @staticmethod
+    def speed(state: SweepState, pace: Pace) -> float:
+        """FLOP/s of one worker over the whole pool, to the end."""
+        seconds = sum(pace.seconds(place, c.end)[0] for place, c in enumerate(state.pool))
+        return state.pool.exhaustive_flops / seconds
+
+    def _caps(self) -> list[tuple[Unit, float, float]]:
+        """(unit, one hour in it, the cap in hours) of each."""
+        found: list[tuple[Unit, float, float]] = []
+        if self.gpu_hours is not None:
+            found.append(("GPU-hours", 1.0, self.gpu_hours))
+        if self.dollars is not None and self.dollars_per_gpu_hour is not None:
+            price = self.dollars_per_gpu_hour
+            found.append(("dollars", price, self.dollars / price))
+        return found
+
+    def _pace(self, state: SweepState) -> Pace | None:
+        timings: list[tuple[int, Timing]] = [
+            (state.pool.position(trial.id), timing)
+            for trial in state.trials.values()
+            for timing in trial.timings
+        ]
+        return learned(state.pool.candidates, timings, self._stated(state))
+
+    def _stated(self, state: SweepState) -> Speed | None:
+        if self.flops_per_s is not None:
+            return Speed(flops_per_s=self.flops_per_s, sd=MEASURED_SD)
+        peak = self.peak(state.environment) if state.environment is not None else None
+        if peak is None:
+            return None
+        return Speed(flops_per_s=PEAK_SHARE * self.gpus * peak, sd=PEAK_SD)
+
+
+IN_FLOPS = Purse()
+"""Of who budgets in FLOPs alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Within:
+    """`policy`, for one that lays out shares of its budget of FLOPs: where hours or money would
+    run out first, what they still buy at the learned speed stands in the budget's place."""
+
+    policy: Policy
+    purse: Purse
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    @property
+    def watches_points(self) -> bool:
+        return self.policy.watches_points
+
+    def decide(self, state: SweepState) -> list[Decision]:
+        """What the policy decides under the budget that can be paid for."""
+        return self.policy.decide(self.affordable(state))
+
+    def affordable(self, state: SweepState) -> SweepState:
+        """The state with a budget that the caps can pay for; the state itself without a cap."""
+        prices = self.purse.prices(state)
+        if prices.pace is None or prices.unit == "FLOPs":
+            return state
+        speed = self.purse.speed(state, prices.pace)
+        buys = int(prices.hours_left * 3600 / self.purse.gpus * speed)
+        budget = state.terms.budget - max(0, state.remaining - buys)
+        return replace(state, terms=replace(state.terms, budget=budget))

@@ -1,0 +1,140 @@
+"""Prices in the unit that binds; FLOPs to the bit where nobody budgets in anything else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.events import AttemptLost, Decided, PointReported, SegmentEnded, Started
+from orchestrator.policies.pricing import IN_FLOPS, Purse, Within, in_words
+from orchestrator.policies.uniform import Uniform
+from orchestrator.state import SweepState, fold
+from orchestrator.values import Environment, Extend, Point
+from tests.orchestrator.worlds import fresh, small_pool
+
+POOL, _ = small_pool()
+FIRST = POOL.candidates[0]
+
+
+def ran(
+    state: SweepState, trial: str, tokens: int, seconds: float, *, lost: bool = False
+) -> SweepState:
+    """The state after one segment of a trial that was never started."""
+    flops = float(state.pool[trial].flops(tokens))
+    point = Point(tokens=tokens, flops=flops, loss=3.0, elapsed_s=seconds)
+    ended = SegmentEnded(trial=trial, attempt=1, tokens=tokens)
+    gone = AttemptLost(trial=trial, attempt=1, reached=tokens, cause="died", reason="gone")
+    return fold(
+        state,
+        [
+            Decided(policy="p", decisions=(Extend(trial=trial, tokens=tokens, reason="a test"),)),
+            Started(trial=trial, attempt=1, until=tokens),
+            PointReported(trial=trial, attempt=1, point=point),
+            gone if lost else ended,
+        ],
+    )
+
+
+def test_a_segment_that_ended_was_timed_and_one_that_was_lost_was_not() -> None:
+    state = fresh(POOL, 1e9)
+    (timing,) = ran(state, FIRST.id, 1000, 7.5).trials[FIRST.id].timings
+    assert (timing.tokens, timing.seconds) == (1000, 7.5)
+    assert ran(state, FIRST.id, 1000, 7.5, lost=True).trials[FIRST.id].timings == ()
+
+
+def test_a_segment_that_goes_on_is_timed_from_where_it_began() -> None:
+    state = ran(fresh(POOL, 1e9), FIRST.id, 1000, 7.5)
+    trial = FIRST.id
+    point = Point(tokens=3000, flops=float(FIRST.flops(3000)), loss=2.9, elapsed_s=4.0)
+    from orchestrator.values import Checkpoint
+
+    at = Checkpoint(tokens=1000, path="c")
+    state = fold(
+        state,
+        [
+            Decided(policy="p", decisions=(Extend(trial=trial, tokens=3000, reason="a test"),)),
+            Started(trial=trial, attempt=2, until=3000, resume_from=at),
+            PointReported(trial=trial, attempt=2, point=point),
+            SegmentEnded(trial=trial, attempt=2, tokens=3000),
+        ],
+    )
+    assert [(t.tokens, t.seconds) for t in state.trials[trial].timings] == [
+        (1000, 7.5),
+        (2000, 4.0),
+    ]
+
+
+def test_who_budgets_in_flops_pays_exact_flops() -> None:
+    state = ran(fresh(POOL, 1e9), FIRST.id, 1000, 7.5)
+    prices = IN_FLOPS.prices(state)
+    assert prices.unit == "FLOPs"
+    assert prices.of(FIRST, 1000, 2500) == FIRST.flops(2500) - FIRST.flops(1000)
+    assert (prices.left, prices.budget) == (state.remaining, state.terms.budget)
+    assert Within(policy=Uniform(), purse=IN_FLOPS).affordable(state) is state
+
+
+def test_before_any_segment_flops_stand_in_unless_a_speed_is_known() -> None:
+    state = fresh(POOL, POOL.exhaustive_flops)
+    assert Purse(gpu_hours=1.0).prices(state).unit == "FLOPs"
+    hours = FIRST.cost / 1e6 / 3600
+    stated = Purse(gpu_hours=hours, flops_per_s=1e6).prices(state)
+    assert stated.unit == "GPU-hours"
+    assert stated.of(FIRST, 0, FIRST.end) == pytest.approx(hours)
+    # 90 % sure of it: at the stated speed it would fit exactly, so it does not.
+    assert not stated.fits(FIRST, 0, FIRST.end)
+    assert stated.fits(FIRST, 0, FIRST.end // 2 // 10 * 10)
+
+
+def test_a_known_device_is_guessed_from_its_peak() -> None:
+    def peak(environment: Environment) -> float | None:
+        return 1e7 if ("device_name", "known") in environment.facts else None
+
+    state = fresh(POOL, POOL.exhaustive_flops)
+    purse = Purse(gpu_hours=1e-6, peak=peak)
+    known = replace(state, environment=Environment(slots=1, facts=(("device_name", "known"),)))
+    other = replace(state, environment=Environment(slots=1))
+    assert purse.prices(known).of(FIRST, 0, 1000) == pytest.approx(FIRST.flops(1000) / 3e6 / 3600)
+    assert purse.prices(other).unit == "FLOPs"
+
+
+def test_the_unit_is_the_one_that_runs_out_first() -> None:
+    state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    all_of_it = POOL.exhaustive_flops / 1e6 / 3600
+    assert Purse(gpu_hours=20 * all_of_it).prices(state).unit == "FLOPs"
+    assert Purse(gpu_hours=all_of_it / 20).prices(state).unit == "GPU-hours"
+    both = Purse(gpu_hours=all_of_it / 20, dollars=all_of_it / 20, dollars_per_gpu_hour=2.0)
+    prices = both.prices(state)
+    assert prices.unit == "dollars"
+    hours = Purse(gpu_hours=all_of_it / 20).prices(state)
+    assert prices.of(FIRST, 1000, 2000) == pytest.approx(2 * hours.of(FIRST, 1000, 2000))
+    assert prices.budget == pytest.approx(all_of_it / 20)
+
+
+def test_what_is_spent_and_on_its_way_is_no_longer_left() -> None:
+    state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    purse = Purse(gpu_hours=0.01, gpus=2.0)
+    before = purse.prices(state)
+    assert before.left == pytest.approx(0.01 - 2 * 6.0 / 3600)
+    other = POOL.candidates[1]
+    order = Extend(trial=other.id, tokens=1000, reason="a test")
+    after = purse.prices(fold(state, [Decided(policy="p", decisions=(order,))]))
+    assert after.left == pytest.approx(before.left - before.of(other, 0, 1000))
+
+
+def test_a_policy_of_shares_gets_the_flops_that_the_hours_still_buy() -> None:
+    state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    hours = (POOL.exhaustive_flops / 1e6 + 6.0) / 3600
+    within = Within(policy=Uniform(), purse=Purse(gpu_hours=hours / 10))
+    seen = within.affordable(state)
+    assert 0.05 < seen.terms.budget / POOL.exhaustive_flops < 0.2
+    assert seen.remaining >= 0
+    spent = Within(policy=Uniform(), purse=Purse(gpu_hours=1e-9)).affordable(state)
+    assert spent.remaining == 0
+
+
+def test_small_amounts_are_said_in_seconds() -> None:
+    assert in_words("GPU-hours", 0.4) == "0.4 GPU-hours"
+    assert in_words("GPU-hours", 0.002) == "7.2 GPU-seconds"
+    assert in_words("dollars", 1.234) == "1.23 dollars"
+    assert in_words("FLOPs", 1.5e17) == "1.5e+17 FLOPs"

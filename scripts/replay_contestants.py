@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from orchestrator.assembly.surrogates import surrogate_of
+from orchestrator.judge import Shared
 from orchestrator.judge.ceilings import Hindsight, Oracle
 from orchestrator.judge.recommending import Recommender, by_forecasts, by_textbook, leader
 from orchestrator.policies.asha import Asha
@@ -48,6 +50,19 @@ GUIDED = (
 DEFAULT_SURROGATES = ("joint_law", "multi_task_gp", "deep_ensemble", "power_law")
 LEAVING = ("frontier", "recommend")
 """Those that leave the halving skeleton: by default with the joint law alone."""
+RIVALS = (
+    "successive_halving",
+    "successive_halving_eta3",
+    "successive_halving_eta4",
+    "one_shot",
+    "static_ladder",
+    "uniform",
+)
+"""Whom a recommendation is held against."""
+SAFE = ("successive_halving", "static_ladder")
+"""The better of these is what nobody behind the gate may be worse than."""
+GATED = ("successive_halving", "frontier")
+"""Policies that promise it, with whichever surrogate."""
 RATIO = 20.0
 
 
@@ -78,6 +93,17 @@ def contestants(policies: list[str], surrogates: list[str]) -> list[Contestant]:
         found += [Contestant(policy=name, surrogate=each) for each in surrogates or usual]
     baseline = Contestant(policy=BASELINE)
     return [baseline, *(each for each in found if each != baseline)]
+
+
+def judges_coverage(who: Contestant) -> bool:
+    """Whether the intervals of its surrogate are scored on what it bought: once for halving."""
+    return who.policy in (*GATED, *LEAVING)
+
+
+@cache
+def shared(name: str) -> Shared:
+    """The surrogate of that name, one for all contestants of this process."""
+    return Shared(surrogate_of(name))
 
 
 def entry(
@@ -118,7 +144,7 @@ def entry(
 def _guided(
     who: Contestant, surrogate_name: str, budget: int, eta: int
 ) -> tuple[Policy, Recommender]:
-    surrogate = surrogate_of(surrogate_name)
+    surrogate = shared(surrogate_name)
     named = by_forecasts(surrogate, Rule())
     match who.policy:
         case "successive_halving_literal":

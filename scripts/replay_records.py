@@ -5,31 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from orchestrator.judge import Score, bootstrap_mean
-from orchestrator.judge.coverage import LEVELS, RATIOS
-from scripts.replay_contestants import BASELINE, Contestant
+from orchestrator.judge import Score, bootstrap_mean, clustered_share
+from orchestrator.judge.coverage import LEVELS, RATIOS, WIDTHS
+from orchestrator.judge.scores import DEPLOYED
+from scripts.replay_contestants import BASELINE, RIVALS, SAFE, Contestant
 
-Result = Mapping[str, Any]
+Result: TypeAlias = Mapping[str, Any]
 """One replay as it stands in the file of results."""
-SAFE = ("successive_halving", "static_ladder")
-RIVALS = (
-    "successive_halving",
-    "successive_halving_eta3",
-    "successive_halving_eta4",
-    "one_shot",
-    "static_ladder",
-    "uniform",
-)
+Read: TypeAlias = Callable[[Result], float | None]
+WORSE = -0.3
+"""Per cent: an interval wholly below this is worse than what it is compared with."""
 
 
 def result(key: str, score: Score) -> dict[str, Any]:
     """One replay as a flat record, with what cannot be told as null."""
     fields = asdict(score)
-    fields["coverage"] = [[c.ratio, c.targets, *c.inside] for c in score.coverage]
+    fields["coverage"] = [[t.ratio, t.curve, round(t.away, 4)] for t in score.coverage]
     return {"key": key, **{name: _plain(value) for name, value in fields.items()}}
 
 
@@ -42,145 +37,170 @@ def _plain(value: Any) -> Any:
 def rows(
     who: Sequence[Contestant],
     found: Mapping[str, Sequence[Result]],
-    *,
-    pool: int,
-    budget: int,
-    gate: Mapping[str, object],
+    about: Mapping[str, object],
 ) -> list[dict[str, object]]:
-    """One record a contestant at one budget. `found`: its replays by subset, in one order."""
-    return [_row(each, found, pool, budget) | dict(gate) for each in who if each.key in found]
+    """One record a contestant of one cell. `found`: its replays by subset, in one order; `about`:
+    the cell, in its `curves` how many its pools are drawn from."""
+    pool, curves = about["pool"], about.get("curves")
+    drawn = pool / curves if isinstance(pool, int) and isinstance(curves, int) else 0.0
+    cell = _Cell(found, drawn)
+    return [dict(about) | cell.row(each) for each in who if each.key in found]
 
 
-def _row(
-    who: Contestant, found: Mapping[str, Sequence[Result]], pool: int, budget: int
-) -> dict[str, object]:
-    mine = found[who.key]
-    gain = _gain(mine, found[BASELINE])
-    record: dict[str, object] = {
-        "policy": who.policy,
-        "surrogate": who.surrogate,
-        "pool": pool,
-        "budget_flops": budget,
-        "subsets": len(mine),
-        "without_loss": sum(r["best_loss"] is None for r in mine),
-        "gain_vs_halving_pct": gain[0],
-        "ci_low": gain[1],
-        "ci_high": gain[2],
+class _Cell:
+    """All replays of one kind of pools at one budget. `drawn`: the share of the curves that a pool
+    holds, nought where pools are made."""
+
+    def __init__(self, found: Mapping[str, Sequence[Result]], drawn: float) -> None:
+        self._found = found
+        self._drawn = drawn
+        self._safe = _least(found, SAFE, lambda r: r["best_loss"])
+        self._rival = {
+            place: _least(found, RIVALS, _recommended(place)) for place in range(len(DEPLOYED))
+        }
+
+    def row(self, who: Contestant) -> dict[str, object]:
+        mine = self._found[who.key]
+        record: dict[str, object] = {
+            "policy": who.policy,
+            "surrogate": who.surrogate,
+            "subsets": len(mine),
+            "without_loss": sum(r["best_loss"] is None for r in mine),
+        }
+        gain = self._gain(mine, BASELINE)
+        record |= _named("gain_vs_halving_pct", "ci", gain)
+        record |= self._spread("gain_vs_uniform", self._gain(mine, "uniform"))
+        record |= {"safe": self._safe}
+        record |= self._spread("gain_vs_safe", self._gain(mine, self._safe))
+        record |= {"best_loss": _rounded(_mean(mine, lambda r: r["best_loss"]), 4)}
+        record |= self._spread(
+            "regret_to_hindsight", [_regret(r["best_loss"], r["hindsight_loss"]) for r in mine]
+        )
+        record |= {"frontier_regret_pct": _pct(_mean(mine, lambda r: r["frontier_regret"]))}
+        record |= self._spread(
+            "frontier_vs_halving",
+            self._less(mine, "successive_halving", lambda r: r["frontier_regret"]),
+        )
+        record |= self._recommending(mine)
+        return record | _lawful(mine) | _bought(mine)
+
+    def _recommending(self, mine: Sequence[Result]) -> dict[str, object]:
+        """Regrets at 10 and 30 budgets, and the paired differences to the rival whose own rule
+        has the least, in points of a per cent: below zero is better than it."""
+        record: dict[str, object] = {}
+        for place, name in enumerate(("recommend", "recommend30")):
+            read = _recommended(place)
+            record[f"{name}_regret_pct"] = _pct(_mean(mine, read))
+            record[f"{name}_best_rival"] = rival = self._rival[place]
+            record |= self._spread(f"{name}_vs_rival", self._less(mine, rival, read))
+        record["recommend_by_joint_law_pct"] = _pct(
+            _mean(mine, lambda r: _at(r["common_regret"], 0))
+        )
+        return record
+
+    def _gain(self, mine: Sequence[Result], base: str | None) -> list[float | None]:
+        """(L_base - L) / L_base in per cent, by subset."""
+        theirs = self._found.get(base or "", ())
+        return [
+            None
+            if m["best_loss"] is None or b["best_loss"] is None
+            else 100 * (b["best_loss"] - m["best_loss"]) / b["best_loss"]
+            for m, b in zip(mine, theirs, strict=bool(theirs))
+        ]
+
+    def _less(self, mine: Sequence[Result], base: str | None, read: Read) -> list[float | None]:
+        """Mine less theirs in points of a per cent, by subset."""
+        theirs = self._found.get(base or "", ())
+        return [
+            None if (a := read(m)) is None or (b := read(t)) is None else 100 * (a - b)
+            for m, t in zip(mine, theirs, strict=bool(theirs))
+        ]
+
+    def _spread(self, name: str, values: Sequence[float | None]) -> dict[str, object]:
+        return _named(f"{name}_pct", name, values) | _bounds(f"{name}_curves", values, self._drawn)
+
+
+def _named(mean: str, bounds: str, values: Sequence[float | None]) -> dict[str, object]:
+    """The mean and its interval over subsets."""
+    known = [value for value in values if value is not None]
+    average = round(float(np.mean(known)), 3) if known else None
+    return {mean: average} | _bounds(bounds, values, 0.0)
+
+
+def _bounds(name: str, values: Sequence[float | None], drawn: float) -> dict[str, object]:
+    known = [value for value in values if value is not None]
+    names = (f"{name}_low", f"{name}_high")
+    if len(known) < 2:
+        return {each: None for each in names}
+    interval = bootstrap_mean(known, drawn=drawn)
+    bounds = (interval.low, interval.high)
+    return {
+        n: round(b, 3) if math.isfinite(b) else None for n, b in zip(names, bounds, strict=True)
     }
-    record |= _named("gain_vs_uniform", _gain(mine, found.get("uniform", ())))
-    safe = [found[name] for name in SAFE if name in found]
-    best = min(safe, key=lambda each: _mean(each, "best_loss") or math.inf) if safe else ()
-    record |= _named("gain_vs_safe", _gain(mine, best))
-    record |= {
-        "best_loss": _rounded(_mean(mine, "best_loss"), 4),
-        "regret_to_hindsight_pct": _pct(
-            _mean_of(mine, lambda r: _regret(r["best_loss"], r["hindsight_loss"]))
-        ),
-        "frontier_regret_pct": _pct(_mean(mine, "frontier_regret")),
-        "recommend_regret_pct": _pct(_mean_of(mine, lambda r: _at(r["recommend_regret"], 0))),
-        "recommend30_regret_pct": _pct(_mean_of(mine, lambda r: _at(r["recommend_regret"], 1))),
-        "recommend_by_joint_law_pct": _pct(_mean_of(mine, lambda r: _at(r["common_regret"], 0))),
+
+
+def _lawful(mine: Sequence[Result]) -> dict[str, object]:
+    return {
+        "law_error": _rounded(_mean(mine, lambda r: r["law_error"]), 4),
+        "law_error_held_out": _rounded(_mean(mine, lambda r: r["law_error_held_out"]), 4),
+        "law_given_share": round(sum(r["law_error"] is not None for r in mine) / len(mine), 3),
+        "killed_share": _rounded(_mean(mine, lambda r: r["killed_share"]), 3),
     }
-    record |= _against_rivals(mine, found)
-    record |= {
-        "law_error": _rounded(_mean(mine, "law_error"), 4),
-        "law_error_held_out": _rounded(_mean(mine, "law_error_held_out"), 4),
-        "law_given_share": _share(mine, "law_error_held_out"),
-        "killed_share": _rounded(_mean(mine, "killed_share"), 3),
-        "largest_share": _rounded(_mean(mine, "largest_share"), 3),
+
+
+def _bought(mine: Sequence[Result]) -> dict[str, object]:
+    return {
+        "largest_share": _rounded(_mean(mine, lambda r: r["largest_share"]), 3),
         "largest_share_max": _rounded(max(r["largest_share"] for r in mine), 4),
         "sizes_min": min(r["sizes"] for r in mine),
         "coverage": _coverage(mine),
-        "spent_share": _rounded(_mean(mine, "spent_share"), 4),
-        "cpu_s": _rounded(_mean(mine, "cpu_s"), 4),
+        "spent_share": _rounded(_mean(mine, lambda r: r["spent_share"]), 4),
+        "cpu_s": _rounded(_mean(mine, lambda r: r["cpu_s"]), 4),
     }
-    return record
-
-
-def _against_rivals(
-    mine: Sequence[Result], found: Mapping[str, Sequence[Result]]
-) -> dict[str, object]:
-    """The rival with the least recommended regret, by its own rule, and the paired difference to
-    it in points of a per cent; below zero is better than it."""
-    rivals = {
-        name: value
-        for name in RIVALS
-        if name in found
-        and (value := _mean_of(found[name], lambda r: _at(r["recommend_regret"], 0))) is not None
-    }
-    if not rivals:
-        none = (None, None, None)
-        return {"recommend_best_rival": None} | _named("recommend_vs_rival", none)
-    best = min(rivals, key=lambda name: rivals[name])
-    differences = [
-        100 * (a - b)
-        for m, r in zip(mine, found[best], strict=True)
-        if (a := _at(m["recommend_regret"], 0)) is not None
-        and (b := _at(r["recommend_regret"], 0)) is not None
-    ]
-    interval = _interval(differences)
-    return {"recommend_best_rival": best} | _named("recommend_vs_rival", interval)
 
 
 def _coverage(mine: Sequence[Result]) -> dict[str, object] | None:
-    """Share of targets inside the central intervals, by ratio of extrapolation, pooled."""
+    """Share of targets inside the central intervals, by ratio of extrapolation and over all, with
+    the interval of the 80 % one, whole curves resampled."""
     shares: dict[str, object] = {}
-    for ratio in RATIOS:
-        counted = [c for r in mine for c in r["coverage"] if c[0] == ratio]
-        targets = sum(c[1] for c in counted)
-        if targets:
-            inside = {
-                f"{100 * level:g}": round(sum(c[2 + place] for c in counted) / targets, 3)
-                for place, level in enumerate(LEVELS)
-            }
-            shares[f"{ratio:g}x"] = {"targets": targets, **inside}
+    targets = [(ratio, curve, away) for r in mine for ratio, curve, away in r["coverage"]]
+    for wanted in (*RATIOS, None):
+        some = [(curve, away) for ratio, curve, away in targets if wanted in (ratio, None)]
+        if not some:
+            continue
+        curves = [curve for curve, _ in some]
+        said: dict[str, object] = {"targets": len(some), "curves": len(set(curves))}
+        for level, width in zip(LEVELS, WIDTHS, strict=True):
+            hits = [away <= width for _, away in some]
+            share = clustered_share(hits, curves)
+            said[f"{100 * level:g}"] = round(share.mean, 3)
+            if level == 0.8:
+                said |= {"80_low": round(share.low, 3), "80_high": round(share.high, 3)}
+        shares["all" if wanted is None else f"{wanted:g}x"] = said
     return shares or None
 
 
-def _gain(
-    mine: Sequence[Result], base: Sequence[Result]
-) -> tuple[float | None, float | None, float | None]:
-    """Mean of (L_base - L) / L_base in per cent, paired, with its interval."""
-    pairs = [
-        (m["best_loss"], b["best_loss"])
-        for m, b in zip(mine, base, strict=bool(base))
-        if m["best_loss"] is not None and b["best_loss"] is not None
-    ]
-    return _interval([100 * (b - m) / b for m, b in pairs])
+def _least(found: Mapping[str, Sequence[Result]], names: Sequence[str], read: Read) -> str | None:
+    """Who of `names` has the least on the mean."""
+    means = {n: mean for n in names if n in found and (mean := _mean(found[n], read)) is not None}
+    return min(means, key=lambda name: means[name]) if means else None
 
 
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    if not values:
-        return None, None, None
-    interval = bootstrap_mean(values)
-    return round(interval.mean, 3), round(interval.low, 3), round(interval.high, 3)
-
-
-def _named(
-    name: str, interval: tuple[float | None, float | None, float | None]
-) -> dict[str, object]:
-    return dict(zip((f"{name}_pct", f"{name}_low", f"{name}_high"), interval, strict=True))
+def _recommended(place: int) -> Read:
+    return lambda r: _at(r["recommend_regret"], place)
 
 
 def _regret(loss: float | None, best: float) -> float | None:
-    return None if loss is None else loss / best - 1
+    return None if loss is None else 100 * (loss / best - 1)
 
 
 def _at(values: Sequence[float | None], place: int) -> float | None:
     return values[place] if len(values) > place else None
 
 
-def _mean(mine: Sequence[Result], name: str) -> float | None:
-    return _mean_of(mine, lambda r: r[name])
-
-
-def _mean_of(mine: Sequence[Result], read: Callable[[Result], float | None]) -> float | None:
+def _mean(mine: Sequence[Result], read: Read) -> float | None:
     values = [value for r in mine if (value := read(r)) is not None]
     return float(np.mean(values)) if values else None
-
-
-def _share(mine: Sequence[Result], name: str) -> float:
-    return round(sum(r[name] is not None for r in mine) / len(mine), 3)
 
 
 def _pct(value: float | None) -> float | None:
@@ -189,52 +209,3 @@ def _pct(value: float | None) -> float | None:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-SHOWN = (
-    "policy",
-    "surrogate",
-    "budget_flops",
-    "subsets",
-    "without_loss",
-    "gain_vs_halving_pct",
-    "ci_low",
-    "ci_high",
-    "gain_vs_safe_pct",
-    "gain_vs_safe_low",
-    "gain_vs_safe_high",
-    "best_loss",
-    "regret_to_hindsight_pct",
-    "frontier_regret_pct",
-    "recommend_regret_pct",
-    "recommend30_regret_pct",
-    "recommend_vs_rival_pct",
-    "recommend_vs_rival_low",
-    "recommend_vs_rival_high",
-    "recommend_by_joint_law_pct",
-    "law_error",
-    "law_error_held_out",
-    "law_given_share",
-    "killed_share",
-    "largest_share_max",
-    "sizes_min",
-    "spent_share",
-    "cpu_s",
-)
-
-
-def table(records: Sequence[Mapping[str, object]]) -> str:
-    """The records' main columns under their names, as wide as their longest cell."""
-    names = [name for name in SHOWN if any(name in record for record in records)]
-    cells = [names, *([_cell(record.get(name)) for name in names] for record in records)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
-    )
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, int) and value > 10**6 else str(value)

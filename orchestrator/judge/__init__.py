@@ -5,15 +5,18 @@ parts together as `assembly` does, for the `replay` command and the benchmark sc
 look at what was not bought: oracles and hindsight live here, never in a policy. Touches nothing.
 """
 
-from orchestrator.judge.intervals import Interval, bootstrap_mean
+from orchestrator.judge.intervals import Interval, bootstrap_mean, clustered_share
 from orchestrator.judge.replays import hindsight, replayed, subsets
 from orchestrator.judge.scores import Contest, Score, compare, frontier_regret, judged
+from orchestrator.judge.sharing import Shared
 
 __all__ = [
     "Contest",
     "Interval",
     "Score",
+    "Shared",
     "bootstrap_mean",
+    "clustered_share",
     "compare",
     "frontier_regret",
     "hindsight",

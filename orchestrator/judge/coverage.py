@@ -24,32 +24,33 @@ from orchestrator.values import Candidate
 
 RATIOS = (2.0, 4.0, 8.0)
 LEVELS = (0.5, 0.8, 0.95)
+WIDTHS = tuple(NormalDist().inv_cdf(0.5 + level / 2) for level in LEVELS)
+"""Half-widths of a normal's central intervals, in sd."""
 NEAR = math.sqrt(2)
 """Targets nearer than this factor belong to a ratio: half the way to the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Covered:
-    """Of `targets` losses at about `ratio` times a prefix's compute, how many lay within the
-    central intervals of each of LEVELS."""
+class Target:
+    """One recorded loss ahead of a prefix of `curve`, at about `ratio` times its compute: it lay
+    `away` sd from the forecast."""
 
     ratio: float
-    targets: int
-    inside: tuple[int, ...]
+    curve: str
+    away: float
 
 
 def covered(
     surrogate: Surrogate, state: SweepState, curves: Mapping[str, RecordedCurve]
-) -> tuple[Covered, ...]:
-    """One record a ratio; empty where the surrogate has no forecast."""
+) -> tuple[Target, ...]:
+    """Every target; none where the surrogate has no forecast."""
     observed = observed_of(state)
     if not observed:
         return ()
     belief = believed(surrogate, observed, seed=state.terms.seed, gate=True)
     if belief.forecaster is None:
         return ()
-    widths = [NormalDist().inv_cdf(0.5 + level / 2) for level in LEVELS]
-    found: list[Covered] = []
+    found: list[Target] = []
     for ratio in RATIOS:
         asked: list[tuple[Candidate, int, float]] = []
         for candidate, curve in observed:
@@ -62,8 +63,10 @@ def covered(
             [each[0] for each in asked], np.array([each[1] for each in asked], np.int64)
         )
         z = np.abs(forecast.mean - np.array([each[2] for each in asked])) / forecast.sd
-        inside = tuple(int((z <= width).sum()) for width in widths)
-        found.append(Covered(ratio=ratio, targets=len(asked), inside=inside))
+        found += [
+            Target(ratio=ratio, curve=each[0].id, away=float(away))
+            for each, away in zip(asked, z, strict=True)
+        ]
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.judge import lawful
-from orchestrator.judge.coverage import Covered, covered
+from orchestrator.judge.coverage import Target, covered
 from orchestrator.judge.recommending import Recommender, leader, reaches, recommend_regret
 from orchestrator.judge.replays import hindsight, replayed
 from orchestrator.laws.errors import FitError
@@ -38,12 +38,13 @@ DEPLOYED = (10, 30)
 class Contest:
     """What is to be scored besides the losses. `recommender`: the policy's own rule;
     `common`: one rule for all policies alike; `surrogate`: whose intervals to check; `laws`: fit
-    laws, the slowest part."""
+    laws; `saved_s`: CPU seconds so far that fits shared with others did not cost again."""
 
     recommender: Recommender = leader
     common: Recommender | None = None
     surrogate: Surrogate | None = None
     laws: bool = False
+    saved_s: Callable[[], float] = lambda: 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Score:
     killed_share: float | None = None
     largest_share: float = math.nan
     sizes: int = 0
-    coverage: tuple[Covered, ...] = ()
+    coverage: tuple[Target, ...] = ()
 
     @property
     def regret_to_hindsight(self) -> float:
@@ -87,13 +88,13 @@ def judged(
     contest: Contest | None = None,
 ) -> Score:
     """The score of `policy` after spending at most `budget` FLOPs on `pool`."""
-    begun = time.process_time()
+    contest = contest or Contest()
+    begun, saved = time.process_time(), contest.saved_s()
     state = replayed(policy, pool, curves, budget, seed=seed)
-    cpu_s = time.process_time() - begun
+    cpu_s = time.process_time() - begun + contest.saved_s() - saved
     trials = list(state.trials.values())
     best = min((float(t.curve.loss.min()) for t in trials if len(t.curve)), default=np.inf)
     largest = max((t.candidate.flops(t.trunk.tokens) for t in trials), default=0)
-    contest = contest or Contest()
     error, far, killed = _lawful(state, pool, curves, budget) if contest.laws else (None,) * 3
     return Score(
         best_loss=best,

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.judge import Contest, judged, lawful, replayed
 from orchestrator.judge.ceilings import Hindsight, Oracle
-from orchestrator.judge.coverage import NEAR, RATIOS, covered
+from orchestrator.judge.coverage import NEAR, RATIOS, WIDTHS, covered
 from orchestrator.judge.recommending import (
     by_forecasts,
     by_textbook,
@@ -89,8 +89,7 @@ def test_wide_intervals_cover_and_narrow_ones_do_not(sd: float, least: float, mo
     state = replayed(Uniform(), POOL, noisy, BUDGET // 4)
     found = covered(Seer(sd=sd), state, noisy)
     assert found
-    shares = [record.inside[1] / record.targets for record in found]
-    assert least <= float(np.mean(shares)) <= most
+    assert least <= float(np.mean([target.away <= WIDTHS[1] for target in found])) <= most
 
 
 def test_intervals_are_judged_at_recorded_points_alone() -> None:
@@ -111,9 +110,10 @@ def test_intervals_are_judged_at_recorded_points_alone() -> None:
     asked: list[tuple[str, int]] = []
     state = replayed(Uniform(), POOL, CURVES, BUDGET // 4)
     found = covered(Spy(), state, CURVES)
-    targets = sum(record.targets for record in found)
-    assert targets > 10
-    for name, tokens in asked[-targets:]:  # those before are the backtest's
+    assert len(found) > 10
+    # Those asked before are the backtest's.
+    for target, (name, tokens) in zip(found, asked[-len(found) :], strict=True):
+        assert target.curve == name
         assert tokens in CURVES[name].tokens
         ratio = tokens / state.trials[name].curve.last_tokens
         assert min(abs(np.log(ratio / wanted)) for wanted in RATIOS) < np.log(NEAR)

@@ -8,9 +8,8 @@ loss of log loss, late points weighing more; coefficients start at the family's 
 the ensemble's. The spread is that of its members, and of each trial's own mean residual, which no
 configuration explains, and grows with the horizon.
 
-All members train at once as one batch of matrices. Torch counts its threads for the whole process,
-and this module leaves that count alone (OMP_NUM_THREADS=1 suits matrices this small). Every random
-number comes from a generator of its own.
+All members train at once as one batch of matrices. Every random number comes from a generator of
+its own.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from orchestrator.surrogates.configuration import Encoding
 from orchestrator.surrogates.families import POWER_LAW, Family
 from orchestrator.surrogates.gaussian import draw
 from orchestrator.surrogates.prefixes import Rows, rows_of
+from orchestrator.surrogates.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 FEWEST_ROWS = 4
@@ -51,6 +51,7 @@ class DeepEnsemble:
     def name(self) -> str:
         return f"deep_ensemble_{self.family.name}"
 
+    @one_thread
     def fit(self, observed: Observed, *, seed: int) -> Forecaster:
         """Raises NoForecast where there are fewer than four points, or training diverges."""
         rows = rows_of(observed, most=self.most_rows)
@@ -207,6 +208,7 @@ class _Fitted:
             x = self.scale.x(candidates, trial, log_tokens)
             return _curves(self.ensemble, coefficients, torch.from_numpy(trial), x).numpy()
 
+    @one_thread
     def predict(
         self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
     ) -> Forecast:

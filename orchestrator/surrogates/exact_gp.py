@@ -1,8 +1,6 @@
 """An exact GP of zero mean in gpytorch: the search for its kernel parameters, and its forecasts.
 
-Touches memory only; what the two GPs of this folder share. Torch counts its threads for the whole
-process, and this module leaves that count alone: a second thread gains nothing at 300 rows, and a
-process that wants one sets OMP_NUM_THREADS=1.
+Touches memory only; what the two GPs of this folder share.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ from orchestrator.surrogates.base import Joint, JointForecaster, NoForecast, Obs
 from orchestrator.surrogates.configuration import Encoding, size_of
 from orchestrator.surrogates.gaussian import draw, factor, inverse_of
 from orchestrator.surrogates.prefixes import Rows, rows_of
+from orchestrator.surrogates.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 MOST_ROWS = 240
@@ -78,6 +79,7 @@ class JointLaw:
     floor: float = 0.6
     misfit: float = 0.0
 
+    @one_thread
     def fit(self, observed: Observed, *, seed: int) -> JointForecaster:
         """Raises NoForecast where no curve has a point, or arithmetic fails on these losses."""
         task = _Task.of(rows_of(observed, most=MOST_ROWS), self)
@@ -366,6 +368,7 @@ class _Fitted:
     def forecasts(self, candidate: Candidate) -> bool:
         return True
 
+    @one_thread
     def predict(
         self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
     ) -> Forecast:
@@ -374,6 +377,7 @@ class _Fitted:
         sd = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
         return Forecast(mean=mean, sd=sd, samples=samples)
 
+    @one_thread
     def joint(self, candidates: Sequence[Candidate], tokens: IntArray) -> Joint:
         task, post = self.task, self.posterior
         places = {candidate.id: candidate for candidate in candidates}

@@ -29,6 +29,7 @@ from orchestrator.surrogates.configuration import Encoding
 from orchestrator.surrogates.exact_gp import ExactModel, said, search
 from orchestrator.surrogates.gaussian import draw
 from orchestrator.surrogates.prefixes import Rows, rows_of
+from orchestrator.surrogates.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 FEWEST_ROWS = 4
@@ -49,6 +50,7 @@ class LatentGP:
     starts: int = 2
     iterations: int = 30
 
+    @one_thread
     def fit(self, observed: Observed, *, seed: int) -> Forecaster:
         """Raises NoForecast where there are fewer than four points, or no start of the search
         stays positive definite."""
@@ -189,6 +191,7 @@ class _Fitted:
     def forecasts(self, candidate: Candidate) -> bool:
         return True
 
+    @one_thread
     def predict(
         self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
     ) -> Forecast:

@@ -30,6 +30,7 @@ from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
 from orchestrator.surrogates.exact_gp import ExactModel, said, search
 from orchestrator.surrogates.gaussian import draw
 from orchestrator.surrogates.prefixes import Rows, rows_of
+from orchestrator.surrogates.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 FEWEST_ROWS = 4
@@ -50,6 +51,7 @@ class MultiTaskGP:
     starts: int = 2
     iterations: int = 25
 
+    @one_thread
     def fit(self, observed: Observed, *, seed: int) -> Forecaster:
         """Raises NoForecast where there are fewer than four points, or no start of the search
         for kernel parameters stays positive definite."""
@@ -195,6 +197,7 @@ class _Fitted:
     def forecasts(self, candidate: Candidate) -> bool:
         return any(candidate.id == known.id for known in self.candidates)
 
+    @one_thread
     def predict(
         self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
     ) -> Forecast:

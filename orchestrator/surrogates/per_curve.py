@@ -18,6 +18,7 @@ from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
 from orchestrator.surrogates.families import POWER_LAW, Family
 from orchestrator.surrogates.gaussian import draw
 from orchestrator.surrogates.prefixes import rows_of
+from orchestrator.surrogates.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 ROWS_A_CURVE = 10
@@ -36,6 +37,7 @@ class PerCurve:
     def name(self) -> str:
         return self.family.name
 
+    @one_thread
     def fit(self, observed: Observed, *, seed: int) -> Forecaster:
         """Raises NoForecast where no curve has two points."""
         rows = rows_of(observed, most=ROWS_A_CURVE * len(observed))
@@ -129,6 +131,7 @@ class _Fitted:
     def forecasts(self, candidate: Candidate) -> bool:
         return candidate.id in self.curves
 
+    @one_thread
     def predict(
         self, candidates: Sequence[Candidate], tokens: IntArray, *, draws: int = 0
     ) -> Forecast:

@@ -162,7 +162,9 @@ def scored(
     rows = [0] * len(budgets)
     for label, part in train.items():
         rule = rule_named(rule_name, forms, fitter)
-        learner: Any = LbfgsbFitter() if fitter == "lbfgsb" else Learner(forms=tuple(forms))
+        learner: Any = Learner(forms=tuple(forms))
+        if fitter == "lbfgsb":  # the rule's own, where it fits: its warm starts are among ours
+            learner = rule.solver if isinstance(rule, Published) else LbfgsbFitter()
         path = bought_path(rule, part, test[label], outputs, budgets, seed)
         for number, market in enumerate(path):
             said_at[number].append(predicted(learner, forms[0], market))

@@ -17,12 +17,14 @@ from orchestrator.policies.buying import Market
 
 _WARM = 30
 _STARTS = 64
+_SAME = 1e-3  # relative: fits whose parameters are all nearer than this are one
 
 
 @dataclass(frozen=True, slots=True)
 class LbfgsbFitter:
-    """Mean squared error from 64 starts; the best of the last 30 fits are among the starts, as
-    the authors' code has it. A cache along one path of purchases."""
+    """Mean squared error from 64 starts; the best of the last 30 fits that differ are among the
+    starts, as the authors' code has it. A cache along one path of purchases: the law that is told
+    of them is the rule's own last fit where the rule has one."""
 
     warm: list[np.ndarray] = field(default_factory=list)
     last: dict[bytes, SquaredFit] = field(default_factory=dict)
@@ -32,10 +34,13 @@ class LbfgsbFitter:
         key = runs.loss.tobytes()
         if key not in self.last:
             warm = np.array(self.warm[-_WARM:]).reshape(-1, len(form.parameters))
-            fit = squared_fit(form, runs, seed=market.sweep_seed, starts=_STARTS, warm=warm)
+            fit = squared_fit(form, runs, seed=market.seed, starts=_STARTS, warm=warm)
             self.last.clear()
             self.last[key] = fit
-            self.warm.extend(fit.values[:1])
+            for value in fit.values[:1]:
+                near = np.abs(warm - value) <= _SAME * np.abs(value)
+                if not near.all(axis=1).any():
+                    self.warm.append(value)
         return self.last[key].values
 
     def predicted(self, form: LineForm, market: Market) -> np.ndarray:

@@ -45,6 +45,7 @@ _MODES = 12
 _TIGHTNESS = (1.0, 3.0, 10.0)  # of the prior: tighter where all optima are beyond belief
 _LEAST_WEIGHT = 1e-3
 _ABOVE, _BELOW = 0.5, 1.0  # of log loss: how far beyond the rows a target is believable
+_SAME = 1e-3  # of log loss: optima that differ less wherever the law is asked are one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,10 +117,34 @@ def believed(
     warm: Array | None = None,
     starts: int = _STARTS,
 ) -> Belief:
-    """What the rows say of a form. warm (K, P): working values to start from too; with
-    `starts` 0 from them alone. Raises FitError where no optimum is believable."""
+    """What the rows say of a form. warm (K, P): working values to start from too, best first;
+    with `starts` 0 those alone, settled beside misfit and prior without a search for optima of
+    the law alone. Raises FitError where no optimum is believable."""
+    posed = _posed(form, runs, scene)
+    if warm is not None and not starts:
+        values = warm
+    else:
+        values = _optima(posed, seed, warm, starts)
+    return _settled(posed, scene, values)
+
+
+def optima(
+    form: LawForm,
+    runs: Runs,
+    scene: Scene,
+    *,
+    seed: int,
+    warm: Array | None = None,
+    starts: int = _STARTS,
+) -> Array:
+    """Working values (K, P) of the optima of the law alone, best first, for `believed` to start
+    from with and without a misfit. Raises FitError where no start has a finite loss."""
+    return _optima(_posed(form, runs, scene), seed, warm, starts)
+
+
+def _posed(form: LawForm, runs: Runs, scene: Scene) -> Posed:
     pool = np.stack([scene.pool[name] for name in form.inputs])
-    posed = Posed(
+    return Posed(
         form=form,
         runs=runs,
         centre=form.middle(pool, np.ones_like(pool[0])),
@@ -129,7 +154,13 @@ def believed(
         priors=(),
         offsets_sd=None,
     )
-    problem, values, noise = _optima(posed, seed, warm, starts)
+
+
+def _settled(posed: Posed, scene: Scene, values: Array) -> Belief:
+    """The belief about the optima that are nearest to these values."""
+    problem = posed.problem(_FIRST_SCALE * posed.unit)
+    values = np.clip(values, problem.lower, problem.upper)
+    noise = _noise(problem, values)
     for tightness in _TIGHTNESS:
         refined = Refining(posed, problem, scene, tightness)
         found, tilt, score, sd = refined.settled(values, noise)
@@ -137,31 +168,41 @@ def believed(
         if keep.any():
             break
     else:
-        raise FitError(f"no optimum of {form.name} says anything believable at the target")
-    values, noise = found, sd
-    values, tilt, score = values[keep], tilt[keep], score[keep]
+        raise FitError(f"no optimum of {posed.form.name} says anything believable at the target")
+    values, tilt, score = found[keep], tilt[keep], score[keep]
     weights = np.exp(-(score - score.min()))
-    kept = np.flatnonzero(weights >= _LEAST_WEIGHT)
-    kept = kept[np.argsort(score[kept], kind="stable")]
+    order = np.argsort(score, kind="stable")
+    kept = _apart(problem, values, refined.places, order[weights[order] >= _LEAST_WEIGHT])
     values, tilt, weights = values[kept], tilt[kept], weights[kept] / weights[kept].sum()
     return Belief(
-        form=form,
+        form=posed.form,
         centre=posed.centre,
         in_logs=problem.in_logs,
         unit=problem.unit,
         values=values,
         tilt=tilt,
         weights=weights,
-        roots=refined.roots(values, tilt, noise),
-        noise=noise,
+        roots=refined.roots(values, tilt, sd),
+        noise=sd,
         misfit=None if scene.misfit is None else scene.misfit.grown(refined.grown),
     )
 
 
-def _optima(
-    posed: Posed, seed: int, warm: Array | None, starts: int
-) -> tuple[Problem, Array, float]:
-    """Optima of the law alone, best first, and the sd of the residuals of the best."""
+def _apart(
+    problem: Problem, values: Array, places: Array, order: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Of the values in this order, those that are not one with an earlier one: starts that came
+    to the same optimum would count it as often."""
+    said = in_its_unit(problem.form.loss(values, places), problem.in_logs) / problem.unit
+    kept: list[int] = []
+    for k in order.tolist():
+        if all(float(np.abs(said[k] - said[other]).max()) > _SAME for other in kept):
+            kept.append(k)
+    return np.array(kept, dtype=np.intp)
+
+
+def _optima(posed: Posed, seed: int, warm: Array | None, starts: int) -> Array:
+    """Optima of the law alone, best first."""
     rng = np.random.default_rng(seed)
     scale = _FIRST_SCALE * posed.unit
     problem = posed.problem(scale)
@@ -182,13 +223,22 @@ def _optima(
         problem = posed.problem(scale)
         found = minimise(problem, values, tolerance=1e-6, most_iterations=steps)
         values = found.values[np.argsort(found.objective, kind="stable")][:16]
-        residual = in_its_unit(posed.form.loss(values[:1], problem.covariates), problem.in_logs)
-        scale = _spread(residual[0] - problem.target[0], values.shape[1], posed.unit)
+        scale = _noise(problem, values)
     found = minimise(posed.problem(scale), values, tolerance=1e-7, most_iterations=40)
     groups = distinct(problem, found, probes, converged=False)
     if not groups:
         raise FitError(f"no start of {posed.form.name} came to a finite objective")
-    return posed.problem(scale), found.values[[lead for lead, _ in groups[:_MODES]]], scale
+    return found.values[[lead for lead, _ in groups[:_MODES]]]
+
+
+def _noise(problem: Problem, values: Array) -> float:
+    """The sd of the rows about the first of the values that has a loss at all of them."""
+    with np.errstate(all="ignore"):
+        said = in_its_unit(problem.form.loss(values, problem.covariates), problem.in_logs)
+    able = np.flatnonzero(np.isfinite(said).all(axis=1))
+    if not len(able):
+        raise FitError(f"no optimum of {problem.form.name} has a finite loss at all rows")
+    return _spread(said[able[0]] - problem.target[0], values.shape[1], problem.unit)
 
 
 def _spread(residual: Array, parameters: int, unit: float) -> float:

@@ -19,7 +19,7 @@ from orchestrator.laws.forms.base import LawForm
 from orchestrator.laws.misfit import SD, misfit_over
 from orchestrator.laws.refining import NOISE, Scene
 from orchestrator.laws.runs import Runs
-from orchestrator.laws.scarce import Belief, believed
+from orchestrator.laws.scarce import Belief, believed, optima
 from orchestrator.policies.buying import Choice, Market, Teaching, begun_with, greedy
 from orchestrator.policies.trust import Remembered
 from orchestrator.values import FloatArray
@@ -119,21 +119,28 @@ class Learner:
                 found.append(self._one(form, _known(market), scene, market.sweep_seed))
             except FitError as error:
                 reasons.append(str(error))
-        return _together(found, reasons, market)
+        return _together(found, [scene] * len(found), reasons, market)
 
     def told(self, market: Market) -> Posterior:
         """The law itself, of all rows with optima found afresh, each form with and without
         misfit: beside the misfit a law leans on it where rows are dense, and without it is held
         to them far away; which is better is judged at the largest rows. Raises FitError."""
-        found, reasons = list[Belief](), list[str]()
+        scenes = [scene_of(market, misfit) for misfit in (self.misfit or SD, None)]
+        runs, seed = _known(market), market.sweep_seed
+        found, where, reasons = list[Belief](), list[Scene](), list[str]()
         for form in self.forms:
-            for misfit in (self.misfit or SD, None):
+            try:
+                values = optima(form, runs, scenes[0], seed=seed)
+            except FitError as error:
+                reasons.append(str(error))
+                continue
+            for scene in scenes:
                 try:
-                    scene = scene_of(market, misfit)
-                    found.append(believed(form, _known(market), scene, seed=market.sweep_seed))
+                    found.append(believed(form, runs, scene, seed=seed, warm=values, starts=0))
+                    where.append(scene)
                 except FitError as error:
                     reasons.append(str(error))
-        return _together(found, reasons, market)
+        return _together(found, where, reasons, market)
 
     def _one(self, form: LawForm, runs: Runs, scene: Scene, seed: int) -> Belief:
         labels = list(dict.fromkeys(int(t) for t in runs.trial))
@@ -150,9 +157,12 @@ class Learner:
         )
         key = (*key, *(column.tobytes() for column in scene.target.values()))
         warm = self._anchors.get(key, lambda: _values(form, early, scene, seed))
-        if warm is None:
-            return believed(form, runs, scene, seed=seed)
-        return believed(form, runs, scene, seed=seed, warm=warm, starts=0)
+        if warm is not None:
+            try:
+                return believed(form, runs, scene, seed=seed, warm=warm, starts=0)
+            except FitError:
+                pass  # the rows since then have ruled out every optimum that was followed
+        return believed(form, runs, scene, seed=seed)
 
 
 def _known(market: Market) -> Runs:
@@ -161,41 +171,42 @@ def _known(market: Market) -> Runs:
     return market.known
 
 
-def _together(found: list[Belief], reasons: list[str], market: Market) -> Posterior:
-    """Beliefs weighed by one over their squared error at the dearest rows, predicted from the
-    others; the usual noise is added, below which errors tell nothing."""
+def _together(
+    found: list[Belief], scenes: Sequence[Scene], reasons: list[str], market: Market
+) -> Posterior:
+    """Beliefs, each with the scene it was found in, weighted by one over their squared error at
+    the dearest rows, predicted from the others; the usual noise is added, below which errors tell
+    nothing."""
     if not found:
         raise FitError("; ".join(reasons))
     weights = [1.0 / len(found)] * len(found)
     if len(found) > 1:
-        errors = _errors(found, market)
+        errors = _errors(found, scenes, market)
         if math.isfinite(min(errors)):
             raw = [1.0 / (error**2 + NOISE**2) for error in errors]
             weights = [weight / math.fsum(raw) for weight in raw]
     return Posterior(beliefs=tuple(found), weights=tuple(weights))
 
 
-def _errors(found: Sequence[Belief], market: Market) -> list[float]:
+def _errors(found: Sequence[Belief], scenes: Sequence[Scene], market: Market) -> list[float]:
     """Root mean squared error at the dearest rows; infinite where there is no answer."""
     try:
         larger = larger_rows(market.known_cost)
     except FitError:
         return [math.inf] * len(found)
     held, rest = _known(market).take(larger), _known(market).take(~larger)
+    seed, starts = market.sweep_seed, dict[str, FloatArray]()
     errors: list[float] = []
-    for belief in found:
-        scene = scene_of(market, None)
-        if belief.misfit is not None:
-            scene = scene_of(market, SD)
+    for belief, scene in zip(found, scenes, strict=True):
+        form = belief.form
         try:
-            early = believed(
-                belief.form,
-                rest,
-                scene,
-                seed=market.sweep_seed,
-                warm=belief.values,
-                starts=_FEW_STARTS,
-            )
+            if form.expression not in starts:
+                own = [each.values for each in found if each.form.expression == form.expression]
+                starts[form.expression] = optima(
+                    form, rest, scene, seed=seed, warm=np.concatenate(own), starts=_FEW_STARTS
+                )
+            values = starts[form.expression]
+            early = believed(form, rest, scene, seed=seed, warm=values, starts=0)
         except FitError:
             errors.append(math.inf)
             continue

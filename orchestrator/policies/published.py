@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.laws.forms.line import LineForm
 from orchestrator.laws.least_squares import boxes
@@ -68,12 +69,10 @@ class Published:
         solved = None if known is None else self.solver.solve(self.form, known, market)
         if known is None or solved is None or not len(solved):
             return begun_with(market, runs=market.begun + 1, share=1.0, why="no fit: the cheapest")
-        basins = _Basins(self.form, known, market, solved)
-        able = market.cost <= market.affordable
-        worth = np.where(able, basins.gains(market) / market.cost**COST_EXPONENT, -math.inf)
-        offer = int(np.argmax(worth))
-        if not able.any():
+        able = np.flatnonzero(market.cost <= market.affordable)
+        if not len(able):
             return Choice()
+        offer = _Basins(self.form, known, market, solved).best(market, able)
         return Choice(picks=(Pick(offer=offer, why="of most expected gain per cost^0.4"),))
 
 
@@ -154,10 +153,12 @@ class _Basins:
         self.values, self.roots = self.values[chosen], self.roots[chosen]
         self.mean, self.moved = mean[chosen], moved[chosen]
 
-    def gains(self, market: Market) -> FloatArray:
-        """(Q,): the expected fall of the squared error at the target, both parts."""
+    def best(self, market: Market, able: NDArray[np.intp]) -> int:
+        """The offer, of those that can be paid, of most expected fall of the squared error at
+        the target, both parts, per cost^0.4."""
+        price = market.cost**COST_EXPONENT
         if not len(self.weights):
-            return 1.0 / market.cost
+            return int(able[np.argmin(market.cost[able])])
         offers = np.matmul(self._slopes(market.offers), self.roots)
         count = len(market.cost)
         rows = offers.reshape(len(offers), market.outputs, count, -1)
@@ -168,43 +169,61 @@ class _Basins:
             solved = np.asarray(np.linalg.solve(joint, across), dtype=np.float64)
             within += weight * np.einsum("qat,qat->q", across, solved)
         if market.outputs > 1 or len(self.weights) == 1:
-            return within
-        return within + self._between(market, rows[:, 0])
+            return int(able[np.argmax((within / price)[able])])
+        return self._best_of_both(market, able, within, price, rows[:, 0])
 
-    def _between(self, market: Market, rows: FloatArray) -> FloatArray:
-        """The expected fall of the squared distance between basins."""
+    def _best_of_both(
+        self,
+        market: Market,
+        able: NDArray[np.intp],
+        within: FloatArray,
+        price: FloatArray,
+        rows: FloatArray,
+    ) -> int:
+        """The part between basins is found by quadrature, for an offer at a time; no more can
+        fall than there is, so offers are looked at only while that could make one the best."""
         said = self._said(self.values, market.offers)
-        variance = np.sum(rows**2, axis=2) + self.noise
-        spread = np.sqrt(variance)
-        pairs = [(k, j) for k in range(len(said)) for j in range(k)]
-        now = sum(
-            self.weights[k] * self.weights[j] * float(np.sum((self.mean[k] - self.mean[j]) ** 2))
-            for k, j in pairs
-        )
-        gain = np.zeros(len(market.cost))
-        for offer in range(len(gain)):
-            at, wide = said[:, offer], spread[:, offer]
-            if not np.isfinite(at).all():
-                continue
-            low = max(float(np.min(at - 4 * wide)), self.low)
-            high = min(float(np.max(at + 4 * wide)), self.high)
-            if not high > low:
-                continue
-            seen = np.linspace(low, high, _NODES)
-            away = (seen - at[:, None]) / wide[:, None]
-            dense = self.weights[:, None] * np.exp(-0.5 * away**2) / wide[:, None]
-            dense /= math.sqrt(2 * math.pi)
-            mixed = np.maximum(dense.sum(axis=0), 1e-300)
-            pull = [m @ rows[k, offer] / wide[k] ** 2 for k, m in enumerate(self.moved)]
-            left = np.zeros(_NODES)
-            for k, j in pairs:
+        spread = np.sqrt(np.sum(rows**2, axis=2) + self.noise)
+        now = self._distance()
+        most = (within + now) / price
+        best, worth = int(able[0]), -math.inf
+        for offer in able[np.argsort(-most[able], kind="stable")].tolist():
+            if most[offer] <= worth:
+                break
+            fall = now - self._left(said[:, offer], spread[:, offer], rows[:, offer])
+            value = float(within[offer] + max(0.0, fall)) / float(price[offer])
+            if value > worth:
+                best, worth = offer, value
+        return best
+
+    def _distance(self) -> float:
+        """The mean squared distance between basins at the target, as weighed now."""
+        apart = np.sum((self.mean[:, None] - self.mean) ** 2, axis=2)
+        return 0.5 * float(self.weights @ apart @ self.weights)
+
+    def _left(self, at: FloatArray, wide: FloatArray, row: FloatArray) -> float:
+        """The distance that is expected to be left once an offer is seen. at, wide (K,): what
+        each basin expects there and the sd; row (K, P). All of it where there is no number."""
+        if not np.isfinite(at).all():
+            return self._distance()
+        low = max(float(np.min(at - 4 * wide)), self.low)
+        high = min(float(np.max(at + 4 * wide)), self.high)
+        if not high > low:
+            return self._distance()
+        seen = np.linspace(low, high, _NODES)
+        away = (seen - at[:, None]) / wide[:, None]
+        dense = self.weights[:, None] * np.exp(-0.5 * away**2) / wide[:, None]
+        dense /= math.sqrt(2 * math.pi)
+        mixed = np.maximum(dense.sum(axis=0), 1e-300)
+        pull = np.einsum("ktp,kp->kt", self.moved, row / wide[:, None] ** 2)
+        left = np.zeros(_NODES)
+        for k in range(len(at)):
+            for j in range(k):
                 gap = self.mean[k] - self.mean[j] - pull[k] * at[k] + pull[j] * at[j]
                 slope = pull[k] - pull[j]
                 square = gap @ gap + 2 * seen * float(gap @ slope) + seen**2 * float(slope @ slope)
                 left += dense[k] * dense[j] / mixed * square
-            step = seen[1] - seen[0]
-            gain[offer] = max(0.0, now - float(np.sum(left[1:] + left[:-1])) * 0.5 * step)
-        return gain
+        return float(np.sum(left[1:] + left[:-1])) * 0.5 * float(seen[1] - seen[0])
 
 
 def _clusters(mean: FloatArray, variance: FloatArray) -> list[list[int]]:
@@ -218,29 +237,26 @@ def _clusters(mean: FloatArray, variance: FloatArray) -> list[list[int]]:
         ratio = variance[k] / variance
         gap = (mean[k] - mean) ** 2 * (1 / variance[k] + 1 / variance)
         apart[k] = np.log1p(0.25 * np.mean(ratio + 1 / ratio - 2 + gap, axis=1))
-    groups = [[k] for k in range(count)]
-    best, found = 0.01, [list(range(count))]
-    while len(groups) > 2:
-        pairs = [(a, b) for a in range(len(groups)) for b in range(a)]
-        a, b = min(pairs, key=lambda ab: apart[np.ix_(groups[ab[0]], groups[ab[1]])].max())
-        groups[b] = groups[b] + groups[a]
-        del groups[a]
-        score = _silhouette(apart, groups)
+    linked = apart + np.diag(np.full(count, np.inf))
+    label = np.arange(count, dtype=np.intp)
+    best, found = 0.01, np.zeros(count, dtype=np.intp)
+    for _ in range(count - 2):
+        one, other = divmod(int(np.argmin(linked)), count)
+        linked[one] = linked[:, one] = np.maximum(linked[one], linked[other])
+        linked[other] = linked[:, other] = np.inf
+        label[label == other] = one
+        score = _silhouette(apart, label)
         if score > best:
-            best, found = score, [list(group) for group in groups]
-    return found
+            best, found = score, label.copy()
+    return [np.flatnonzero(found == each).tolist() for each in np.unique(found)]
 
 
-def _silhouette(apart: FloatArray, groups: list[list[int]]) -> float:
-    scores: list[float] = []
-    for number, group in enumerate(groups):
-        for k in group:
-            if len(group) == 1:
-                scores.append(0.0)
-                continue
-            inner = float(apart[k, group].sum()) / (len(group) - 1)
-            outer = min(
-                float(apart[k, other].mean()) for n, other in enumerate(groups) if n != number
-            )
-            scores.append((outer - inner) / max(outer, inner, 1e-300))
-    return float(np.mean(scores))
+def _silhouette(apart: FloatArray, label: NDArray[np.intp]) -> float:
+    """Mean over the solutions; 0 for one that is alone in its basin."""
+    member = (label[:, None] == np.unique(label)).astype(np.float64)
+    sums, count = apart @ member, member.sum(axis=0)
+    own = member @ count
+    inner = np.sum(sums * member, axis=1) / np.maximum(own - 1.0, 1.0)
+    outer = np.min(np.where(member > 0, np.inf, sums / count), axis=1)
+    score = (outer - inner) / np.maximum(np.maximum(outer, inner), 1e-300)
+    return float(np.mean(np.where(own > 1, score, 0.0)))

@@ -3,15 +3,18 @@
 
     OMP_NUM_THREADS=1 scripts/bench_surrogates.py [--curves FILE ...] [--worlds 8] [--json]
 
-Two tasks, at 2, 4 and 8 times extrapolation:
+Three tasks, at 2, 4 and 8 times extrapolation:
 
 - future: every curve is seen up to that part of its tokens, and its end is asked
+- uneven: every curve is seen up to a part of its own, from a thirty-second to a half, and asked at
+  so many times what was seen, as a sweep asks of young trials beside old ones
 - largest: of the upper half of the pool, each curve in turn, never started: only smaller models
   are seen, and of them only what costs at most that part of the asked curve
 
 Errors are of log loss (about relative errors of the loss). Intervals are 95 %, curves resampled.
 `--inside SHARE` plays the same within the first SHARE of every curve and without the largest third
-of the models: settings may be chosen by that, and by worlds, never by the ends of real curves.
+of the models: settings may be chosen by that, and by generated pools (worlds, crossings, rates),
+never by the ends of real curves. Crossings are curves of another form than any law.
 `--mix FILE FILE` pools tables whose curves differ by more than size, the table as a setting.
 A second thread of BLAS multiplies the CPU seconds of matrices this small: allow one.
 """
@@ -32,6 +35,7 @@ from scipy.special import ndtr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from orchestrator.crossings import NOISES, crossing_curves, rate_pool
 from orchestrator.recorded import RecordedCurve, RecordedError, read_recorded
 from orchestrator.surrogates.base import NoForecast, Observed, Surrogate
 from orchestrator.surrogates.deep_ensemble import DeepEnsemble
@@ -58,8 +62,11 @@ SURROGATES: dict[str, Callable[[], Surrogate]] = {
     "log_linear": lambda: PerCurve(family=LOG_LINEAR),
 }
 RATIOS = (2, 4, 8)
+TASKS = ("future", "uneven", "largest")
 LEVELS = {50: 0.674490, 80: 1.281552, 95: 1.959964}
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data" / "curves"
+GENERATED = ("worlds", "crossings", "rates")
+DENSITIES = (0.0, 0.3, 0.6, 0.9)
 KNOWN = ("schram-nanogpt", "gemstones", "gemstones-half-lr", "gemstones-long", "olmo-ladder")
 
 
@@ -102,7 +109,7 @@ def main() -> int:
                 pools = [inside(pool, args.inside) for pool in pools]
             answers, cpu = race(SURROGATES[name](), pools, args.quick)
             rows += summary(name, label, answers, cpu)
-            every += [a for a in answers if label != "worlds"]
+            every += [a for a in answers if label not in GENERATED]
         if len(sets) > 1:
             rows += summary(name, "all recorded", every, [])
     print(
@@ -118,6 +125,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--curves", nargs="*", help="CSVs with curve_id, tokens, flops, loss")
     parser.add_argument("--mix", nargs="+", help="CSVs whose curves make one more pool")
     parser.add_argument("--worlds", type=int, default=8, help="generated pools; 0 for none")
+    parser.add_argument("--crossings", type=int, default=8, help="pools of crossing curves")
+    parser.add_argument("--rates", type=int, default=4, help="pools with bad learning rates")
     parser.add_argument("--surrogate", action="append", choices=sorted(SURROGATES))
     parser.add_argument("--inside", type=float, help="stay within this share of every curve")
     parser.add_argument("--quick", action="store_true", help="a fifth of the questions")
@@ -139,6 +148,17 @@ def chosen_sets(args: argparse.Namespace) -> Iterator[tuple[str, list[Curves]]]:
         yield "mix", [mixed([Path(path) for path in args.mix])]
     if args.worlds:
         yield "worlds", [world(seed) for seed in range(args.worlds)]
+    if args.crossings:
+        yield "crossings", [crossing(seed) for seed in range(args.crossings)]
+    if args.rates:
+        yield "rates", [rate_pool(5, 4, seed=seed) for seed in range(args.rates)]
+
+
+def crossing(seed: int) -> Curves:
+    """A pool of crossing curves; densities and noises take turns."""
+    density, noise = DENSITIES[seed % len(DENSITIES)], NOISES[(seed + seed // 4) % len(NOISES)]
+    pool = crossing_curves(20, density, noise, seed=seed)
+    return {f"x{seed}-{trial}": curve for trial, curve in pool.items()}
 
 
 def mixed(paths: Sequence[Path]) -> Curves:
@@ -222,6 +242,8 @@ def posed(curves: Curves) -> Iterator[Question]:
     known = {trial: (curve.candidate(trial), curve) for trial, curve in curves.items()}
     for ratio in RATIOS:
         yield from future(known, ratio)
+    for ratio in RATIOS:
+        yield from uneven(known, ratio)
     by_size = sorted(known, key=lambda trial: (size(known[trial][1]), trial))
     for trial in by_size[len(by_size) // 2 :]:
         for ratio in RATIOS:
@@ -248,6 +270,34 @@ def future(known: Known, ratio: int) -> Iterator[Question]:
             asked=asked,
             tokens=tuple(int(known[c.id][1].tokens[-1]) for c in asked),
             truth=tuple(math.log(known[c.id][1].loss[-1]) for c in asked),
+        )
+
+
+def uneven(known: Known, ratio: int) -> Iterator[Question]:
+    """Every curve seen up to a part of its own; the recorded point nearest to `ratio` times what
+    was seen is asked of each that has one."""
+    rng = np.random.default_rng([len(known), 53])
+    parts = np.exp(rng.uniform(np.log(1 / 32), np.log(1 / 2), len(known)))
+    seen: list[tuple[Candidate, Curve]] = []
+    asked: list[tuple[Candidate, int, float]] = []
+    for (candidate, curve), part in zip(known.values(), parts, strict=True):
+        prefix_of = upto(curve, tokens=curve.tokens[-1] * part)
+        if not len(prefix_of):
+            continue
+        seen.append((candidate, prefix_of))
+        away = np.abs(np.log(curve.tokens / (ratio * prefix_of.last_tokens)))
+        place = int(np.argmin(away))
+        if away[place] < math.log(2) / 2:
+            asked.append((candidate, int(curve.tokens[place]), math.log(curve.loss[place])))
+    if asked:
+        yield Question(
+            cluster="",
+            task="uneven",
+            ratio=ratio,
+            seen=seen,
+            asked=tuple(candidate for candidate, _, _ in asked),
+            tokens=tuple(tokens for _, tokens, _ in asked),
+            truth=tuple(truth for _, _, truth in asked),
         )
 
 
@@ -286,7 +336,7 @@ def summary(
 ) -> list[dict[str, object]]:
     """A record for each task and ratio, and one for each task over all ratios."""
     rows: list[dict[str, object]] = []
-    for task in ("future", "largest"):
+    for task in TASKS:
         for ratio in (*RATIOS, None):
             some = [a for a in answers if a.task == task and ratio in (a.ratio, None)]
             if some:

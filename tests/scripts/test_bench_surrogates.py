@@ -7,7 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from scripts.bench_surrogates import Answer, clustered, crps, figures, inside, posed, size
+from scripts.bench_surrogates import (
+    RATIOS,
+    TASKS,
+    Answer,
+    clustered,
+    crossing,
+    crps,
+    figures,
+    inside,
+    posed,
+    size,
+)
 from scripts.curve_worlds import world
 
 
@@ -20,6 +31,8 @@ def test_no_question_shows_what_it_asks() -> None:
             curve = curves[trial.id]
             if question.task == "future":
                 assert seen.last_tokens <= curve.tokens[-1] / question.ratio
+            elif question.task == "uneven":
+                assert seen.last_tokens <= curve.tokens[-1] / 2
             else:
                 asked = curves[question.asked[0].id]
                 assert size(curve) < size(asked)
@@ -27,9 +40,17 @@ def test_no_question_shows_what_it_asks() -> None:
         for trial, tokens, truth in zip(
             question.asked, question.tokens, question.truth, strict=True
         ):
-            assert tokens == curves[trial.id].tokens[-1]
-            assert truth == pytest.approx(math.log(curves[trial.id].loss[-1]))
-    assert tasks == {(task, ratio) for task in ("future", "largest") for ratio in (2, 4, 8)}
+            curve = curves[trial.id]
+            place = int(np.searchsorted(curve.tokens, tokens))
+            assert tokens == curve.tokens[place]
+            assert truth == pytest.approx(math.log(curve.loss[place]))
+            seen = dict((c.id, part) for c, part in question.seen).get(trial.id)
+            if question.task == "uneven":
+                assert seen is not None
+                assert 0.7 * question.ratio < tokens / seen.last_tokens < 1.42 * question.ratio
+            else:
+                assert place == len(curve.tokens) - 1
+    assert tasks == {(task, ratio) for task in TASKS for ratio in RATIOS}
 
 
 def test_inside_keeps_ends_and_the_largest_out_of_sight() -> None:
@@ -75,3 +96,9 @@ def test_a_world_is_the_same_for_a_seed_and_another_for_another() -> None:
     assert all(np.array_equal(once[k].loss, twice[k].loss) for k in once)
     assert set(once).isdisjoint(other)
     assert all((np.diff(curve.tokens) > 0).all() for curve in once.values())
+
+
+def test_crossing_pools_have_names_of_their_own_and_no_largest() -> None:
+    first, second = crossing(0), crossing(1)
+    assert set(first).isdisjoint(second)
+    assert {question.task for question in posed(first)} == {"future", "uneven"}

@@ -21,7 +21,7 @@ ladder. Bounds that end in `_curves_low` and `_curves_high` are wider: curves re
 random subsets share most. `frontier_regret_pct`: mean over log compute in [B/100, B] of the
 distance to the pool's frontier; `frontier_vs_halving_pct` its difference to that of halving with
 its budget spent out. `recommend_regret_pct`: of the candidate that the policy names for ten times
-the budget (by its own rule; `recommend_by_joint_law_pct`: by one rule for all),
+the budget (by its own rule; `recommend_by_joint_law_pct`: by one rule for all, on request),
 `recommend_vs_rival_pct` its difference to the best rival's; 30 for thirty times, where a curve
 reaches so far. `law_error`: mean distance in log loss between the frontier's law and that of the
 full curves; `law_error_held_out`: nats at the three largest curves outside the pool.
@@ -40,6 +40,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.surrogates import surrogate_of
 from orchestrator.crossings import NOISES, Noise
-from orchestrator.judge import Contest, judged
+from orchestrator.judge import Contest, Truth, judged
 from orchestrator.judge.recommending import by_forecasts
 from orchestrator.policies.choosing import Rule
 from orchestrator.recorded import RecordedError
@@ -71,13 +72,20 @@ class Task:
     who: Contestant
     eta: int
     laws: bool
+    common: bool = False
 
     @property
     def key(self) -> str:
         """Equal for equal work, across runs and changes of the order."""
         said = [self.cell.source.key, self.cell.budget, self.subset]
-        said += [self.who.key, self.eta, self.laws]
+        said += [self.who.key, self.eta, self.laws, self.common]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=8)
+def truth(cell: Cell, subset: int) -> Truth:
+    pool, curves = world(cell.source, subset)
+    return Truth.of(pool, curves, cell.flops(subset))
 
 
 def run(task: Task) -> dict[str, Any]:
@@ -88,9 +96,9 @@ def run(task: Task) -> dict[str, Any]:
     used = [shared(name) for name in (task.who.surrogate,) if name]
     contest = Contest(
         recommender=recommender,
-        common=by_forecasts(shared("joint_law"), Rule()),
+        common=by_forecasts(shared("joint_law"), Rule()) if task.common else None,
         surrogate=used[0] if used and judges_coverage(task.who) else None,
-        laws=task.laws,
+        truth=truth(task.cell, task.subset) if task.laws else None,
         saved_s=lambda: sum(each.saved_s for each in used),
     )
     score = judged(policy, pool, curves, budget, seed=task.subset, contest=contest)
@@ -117,7 +125,14 @@ def main() -> int:
         return 2
     known = kept(args.out)
     tasks = [
-        Task(cell=cell, subset=subset, who=each, eta=args.eta, laws=not args.no_laws)
+        Task(
+            cell=cell,
+            subset=subset,
+            who=each,
+            eta=args.eta,
+            laws=not args.no_laws,
+            common=args.by_joint_law,
+        )
         for subset in range(QUICK if args.quick else args.subsets)
         for cell in chosen.cells
         for each in who
@@ -258,6 +273,7 @@ def arguments() -> argparse.Namespace:
     add("--policy", action="append", default=[], help="only these; repeat for several")
     add("--surrogate", action="append", default=[], help="only these; repeat for several")
     add("--no-laws", action="store_true", help="fit no laws to what was bought")
+    add("--by-joint-law", action="store_true", help="also recommend by one rule for all")
     add("--jobs", type=int, default=1, help="processes")
     add("--out", type=Path, help="JSONL of single replays: resumes where it stopped")
     add("--kept", action="store_true", help="replay nothing; show what --out holds")

@@ -6,6 +6,7 @@ look at what was not bought: oracles and hindsight live here, never in a policy.
 """
 
 from orchestrator.judge.intervals import Interval, bootstrap_mean, clustered_share
+from orchestrator.judge.lawful import Truth
 from orchestrator.judge.replays import hindsight, replayed, subsets
 from orchestrator.judge.scores import Contest, Score, compare, frontier_regret, judged
 from orchestrator.judge.sharing import Shared
@@ -15,6 +16,7 @@ __all__ = [
     "Interval",
     "Score",
     "Shared",
+    "Truth",
     "bootstrap_mean",
     "clustered_share",
     "compare",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +23,28 @@ from orchestrator.state import SweepState
 STARTS = 16
 HELD_OUT = 3
 GRID = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What a pool's recorded curves say of its law within `window` (FLOPs): the same for whoever
+    is judged on it at one budget. None where they cannot tell."""
+
+    window: tuple[float, float]
+    edge: Frontier | None
+    law: LawFit | None
+    held_out: tuple[RecordedCurve, ...]
+
+    @classmethod
+    def of(cls, pool: Pool, curves: Mapping[str, RecordedCurve], budget: int) -> Truth:
+        rows = recorded_rows(pool, curves)
+        window = (budget / 100, max(float(curve.flops[-1]) for curve in rows))
+        try:
+            edge = frontier(rows, C_range=window)
+        except FitError:
+            edge = None
+        law = edge_law(rows, window) if edge is not None else None
+        return cls(window=window, edge=edge, law=law, held_out=tuple(held_out(pool, curves)))
 
 
 def bought_rows(state: SweepState) -> list[CurveRows]:
@@ -88,9 +111,7 @@ def held_out_error(rows: Sequence[CurveRows], targets: Sequence[RecordedCurve]) 
     return error if math.isfinite(error) else None
 
 
-def killed_share(
-    state: SweepState, full: Frontier, rows: Sequence[CurveRows], pool: Pool, budget: int
-) -> float:
+def killed_share(state: SweepState, full: Frontier, pool: Pool, budget: int) -> float:
     """The share of the candidates on the pool's true frontier, up to the budget, that were stopped
     (or never started) before they would have been on it."""
     owners: dict[int, float] = {}

@@ -17,10 +17,9 @@ import numpy as np
 
 from orchestrator.judge import lawful
 from orchestrator.judge.coverage import Target, covered
+from orchestrator.judge.lawful import Truth
 from orchestrator.judge.recommending import Recommender, leader, reaches, recommend_regret
 from orchestrator.judge.replays import hindsight, replayed
-from orchestrator.laws.errors import FitError
-from orchestrator.laws.frontier import frontier
 from orchestrator.policies.acquisition import different_sizes
 from orchestrator.policies.base import Policy
 from orchestrator.pool import Pool
@@ -37,13 +36,14 @@ DEPLOYED = (10, 30)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
     """What is to be scored besides the losses. `recommender`: the policy's own rule;
-    `common`: one rule for all policies alike; `surrogate`: whose intervals to check; `laws`: fit
-    laws; `saved_s`: CPU seconds so far that fits shared with others did not cost again."""
+    `common`: one rule for all policies alike; `surrogate`: whose intervals to check; `truth`: hold
+    the law of what was bought against it; `saved_s`: CPU seconds so far that fits shared with
+    others did not cost again."""
 
     recommender: Recommender = leader
     common: Recommender | None = None
     surrogate: Surrogate | None = None
-    laws: bool = False
+    truth: Truth | None = None
     saved_s: Callable[[], float] = lambda: 0.0
 
 
@@ -55,7 +55,7 @@ class Score:
     30 budgets, None where no curve goes so far (at 10 the ends count instead); `common_regret`
     likewise with one rule for all. `law_error`: mean distance in log loss from the frontier law of
     the full curves; `law_error_held_out`: nats at the largest curves outside the pool; None where
-    no law can be given or was asked for. `killed_share` of the true frontier's candidates.
+    no law can be given, or no truth was. `killed_share` of the true frontier's candidates.
     `largest_share` of the budget in one trial; `sizes` with points.
     """
 
@@ -95,7 +95,8 @@ def judged(
     trials = list(state.trials.values())
     best = min((float(t.curve.loss.min()) for t in trials if len(t.curve)), default=np.inf)
     largest = max((t.candidate.flops(t.trunk.tokens) for t in trials), default=0)
-    error, far, killed = _lawful(state, pool, curves, budget) if contest.laws else (None,) * 3
+    truth = contest.truth
+    error, far, killed = _lawful(state, pool, budget, truth) if truth else (None,) * 3
     return Score(
         best_loss=best,
         hindsight_loss=hindsight(pool, curves, budget),
@@ -128,22 +129,18 @@ def _regrets(
 
 
 def _lawful(
-    state: SweepState, pool: Pool, curves: Mapping[str, RecordedCurve], budget: int
+    state: SweepState, pool: Pool, budget: int, truth: Truth
 ) -> tuple[float | None, float | None, float | None]:
     """(law error, error held out, share of the frontier killed)."""
-    mine, everything = lawful.bought_rows(state), lawful.recorded_rows(pool, curves)
-    window = (budget / 100, max(float(rows.flops[-1]) for rows in everything))
-    far = lawful.held_out_error(mine, lawful.held_out(pool, curves))
-    try:
-        full = frontier(everything, C_range=window)
-    except FitError:
+    mine = lawful.bought_rows(state)
+    far = lawful.held_out_error(mine, truth.held_out)
+    if truth.edge is None:
         return None, far, None
-    killed = lawful.killed_share(state, full, everything, pool, budget)
-    theirs = lawful.edge_law(everything, window)
-    ours = lawful.edge_law(mine, window)
-    if theirs is None or ours is None:
+    killed = lawful.killed_share(state, truth.edge, pool, budget)
+    ours = lawful.edge_law(mine, truth.window) if truth.law is not None else None
+    if truth.law is None or ours is None:
         return None, far, killed
-    return lawful.area_between(ours, theirs, window), far, killed
+    return lawful.area_between(ours, truth.law, truth.window), far, killed
 
 
 def frontier_regret(state: SweepState, curves: Mapping[str, RecordedCurve], budget: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.judge import Contest, judged, lawful, replayed
+from orchestrator.judge import Contest, Truth, judged, lawful, replayed
 from orchestrator.judge.ceilings import Hindsight, Oracle
 from orchestrator.judge.coverage import NEAR, RATIOS, WIDTHS, covered
 from orchestrator.judge.recommending import (
@@ -60,11 +60,15 @@ def test_who_is_recommended_and_what_it_costs() -> None:
 
 def test_the_law_of_everything_errs_nowhere_and_one_run_leaves_none() -> None:
     pool = POOL.subset([c.id for c in POOL.candidates if c.params < 16000])
-    whole = judged(Exhaustive(), pool, CURVES, pool.exhaustive_flops, contest=Contest(laws=True))
+    everything = pool.exhaustive_flops
+    known = Contest(truth=Truth.of(pool, CURVES, everything))
+    whole = judged(Exhaustive(), pool, CURVES, everything, contest=known)
     assert whole.law_error == pytest.approx(0.0, abs=1e-9)
     assert whole.law_error_held_out is not None and whole.law_error_held_out < 2.0
     assert whole.killed_share == 0.0
-    alone = judged(OneShot(), pool, CURVES, BUDGET, contest=Contest(laws=True))
+    alone = judged(
+        OneShot(), pool, CURVES, BUDGET, contest=Contest(truth=Truth.of(pool, CURVES, BUDGET))
+    )
     assert alone.law_error is None and alone.law_error_held_out is None
     assert alone.killed_share is not None and alone.killed_share > 0.4
     assert (alone.sizes, alone.largest_share) == (1, pytest.approx(1.0, abs=0.1))

@@ -346,41 +346,6 @@ class LawPlan(Block):
     level: Share = 0.9
 
 
-class Resources(Block):
-    """Where trials run: as many workers as fit, and GPUs decided at launch, unless stated.
-
-    A fraction of a GPU packs several trials on one, and on several GPUs a process on each
-    takes its share of every batch; `processes_per_trial` asks for that on CPUs.
-    """
-
-    backend: Literal["ray", "inline", "replay"] = "ray"
-    workers: Positive | None = None
-    address: Annotated[str, Field(min_length=1)] | None = None
-    gpus_per_trial: Annotated[Number, Field(ge=0)] | None = None
-    cpus_per_trial: Above0 = 1.0
-    processes_per_trial: Annotated[Positive, Field(le=64)] | None = None
-
-    @model_validator(mode="after")
-    def _shared(self) -> Resources:
-        gpus, processes = self.gpus_per_trial or 0.0, self.processes_per_trial or 1
-        if gpus > 1 and gpus != int(gpus):
-            raise FieldError(
-                "gpus_per_trial", f"{gpus:g} is above one GPU and not whole; round it"
-            )
-        wrong = f"means nothing to the {self.backend} backend" if self.backend != "ray" else ""
-        if gpus and gpus != processes:
-            wrong = f"{processes} do not fit {gpus:g} GPUs: each process takes one"
-        if processes > 1 and wrong:
-            raise FieldError("processes_per_trial", f"{wrong}; remove it")
-        return self
-
-    @model_validator(mode="after")
-    def _addressed(self) -> Resources:
-        if self.address is not None and self.backend != "ray":
-            raise FieldError("address", f"means nothing to the {self.backend} backend; remove it")
-        return self
-
-
 def _without_secret(value: str) -> str:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@", value):
         raise ValueError(

@@ -23,9 +23,10 @@ from orchestrator.events import (
     StopAsked,
 )
 from orchestrator.journal import Journal
-from orchestrator.policies.base import Policy
+from orchestrator.lockstep import jobs
+from orchestrator.policies.base import Policy, ended
 from orchestrator.sinks.base import Sink
-from orchestrator.state import DecisionError, SweepState, apply, is_stale, pending
+from orchestrator.state import DecisionError, SweepState, apply, is_stale
 from orchestrator.values import Stop
 
 _ROUNDS = 10_000
@@ -52,7 +53,7 @@ class Driver:
     `clock` gives UNIX seconds (a replay's virtual ones); `pause` gives the reason to pause, or
     None, and is asked between polls; `patience_s` bounds one poll; `grace_s` how long a pause
     waits for running segments to checkpoint; `cap` names a cap that is spent (GPU-hours,
-    money).
+    money); up to `lockstep` trials that are alike train as one in a slot.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Driver:
         pause: Callable[[], str | None] = never,
         cap: Callable[[SweepState], str | None] = lambda _: None,
         patience_s: float = 0.5,
+        lockstep: int = 1,
     ) -> None:
         self.state = state
         self._policy = policy
@@ -77,6 +79,7 @@ class Driver:
         self._pause = pause
         self._cap = cap
         self._patience_s = patience_s
+        self._lockstep = lockstep
         self._unshown: list[Record] = []
         self._to_stop: list[str] = []
 
@@ -102,7 +105,7 @@ class Driver:
                 return self._paused(reason)
             self._act()
             if not self.state.in_flight:
-                return self._done("the policy has nothing left to decide")
+                return self._done(ended(self.state) or "the policy has nothing left to decide")
             for report in self._backend.poll(self._patience_s):
                 self._receive(report)
 
@@ -149,22 +152,21 @@ class Driver:
 
     def _act(self) -> None:
         """Start and stop what the journal holds as decided, once it is durable."""
-        slots = self.state.environment.slots if self.state.environment else 1
-        free = slots - self.state.running
         segments: list[Started] = []
-        for trial, index in pending(self.state):
-            if len(segments) >= free:
-                break
-            track = trial.tracks[index]
-            segment = Started(
-                trial=trial.id,
-                attempt=self.state.trials[trial.id].attempts + 1,
-                until=track.target,
-                resume_from=track.resume_from,
-                branch=index - 1 if index else None,
-            )
-            self._record(segment)
-            segments.append(segment)
+        for job in jobs(self.state, most=self._lockstep):
+            attempts = [(t.id, self.state.trials[t.id].attempts + 1) for t, _ in job]
+            for (trial, index), (_, attempt) in zip(job, attempts, strict=True):
+                track = trial.tracks[index]
+                segment = Started(
+                    trial=trial.id,
+                    attempt=attempt,
+                    until=track.target,
+                    resume_from=track.resume_from,
+                    branch=index - 1 if index else None,
+                    stack=tuple(attempts) if len(job) > 1 else None,
+                )
+                self._record(segment)
+                segments.append(segment)
         self._sync()
         stops, self._to_stop = self._to_stop, []
         for trial_id in stops:

@@ -16,7 +16,7 @@ from orchestrator.values import Checkpoint, Decision, Environment, Phase, Point
 
 SCHEMA = 1
 
-Cause = Literal["interrupted", "died", "error"]
+Cause = Literal["interrupted", "died", "error", "crowded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,8 @@ class Decided:
 class Started:
     """An attempt is about to run a segment up to `until` tokens. Journalled before it starts.
 
-    `branch` is None on the trunk, else the index of the annealing branch.
+    `branch` is None on the trunk, else the index of the annealing branch. `stack` holds (trial,
+    attempt) of all, this one included, that train as one and take one slot together; None alone.
     """
 
     trial: str
@@ -53,6 +54,7 @@ class Started:
     until: int
     resume_from: Checkpoint | None = None
     branch: int | None = None
+    stack: tuple[tuple[str, int], ...] | None = None
     kind: Literal["started"] = "started"
 
 
@@ -84,7 +86,8 @@ class AttemptLost:
     """An attempt will report no more; it had `reached` this many tokens.
 
     `interrupted`: the driver went away or was stopped. `died`: the worker did. `error`: the
-    trainer raised. The last two count as failures of the trial.
+    trainer raised. These two count as failures of the trial, unless it was one of a stack: whose
+    fault it was is then unknown. `crowded`: the stack did not fit into memory.
     """
 
     trial: str

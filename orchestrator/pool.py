@@ -42,6 +42,7 @@ class Pool:
     excluded: int = 0
     notes: tuple[str, ...] = ()
     _positions: dict[str, int] = field(init=False, repr=False, compare=False)
+    _stacks: dict[str, str | None] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         positions = {candidate.id: i for i, candidate in enumerate(self.candidates)}
@@ -52,6 +53,7 @@ class Pool:
                 f"{len(self.configs)} configurations for {len(self.candidates)} candidates"
             )
         object.__setattr__(self, "_positions", positions)
+        object.__setattr__(self, "_stacks", {})
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -80,6 +82,13 @@ class Pool:
         if not self.configs:
             raise LookupError(f"{trial!r} is a recorded curve and cannot be trained")
         return self.configs[self.position(trial)]
+
+    def stack_key(self, trial: str) -> str | None:
+        """The same text for candidates that can be trained as one; None for one that cannot."""
+        if trial not in self._stacks:
+            config = self.configs[self.position(trial)] if self.configs else None
+            self._stacks[trial] = config.stack_key if isinstance(config, TrainConfig) else None
+        return self._stacks[trial]
 
     @property
     def exhaustive_flops(self) -> int:
@@ -300,6 +309,11 @@ def _check_anneal(spec: SweepSpec, pool: Pool, places: Places) -> None:
 
 
 def _check_shared(spec: SweepSpec, pool: Pool, places: Places) -> None:
+    most = spec.resources.lockstep
+    if most > 1 and all(pool.stack_key(candidate.id) is None for candidate in pool):
+        first = pool.configs[0] if pool.configs else None
+        what = first.model.family if isinstance(first, TrainConfig) else "a trainer of your own"
+        places.add(("resources", "lockstep"), f"{what} cannot be trained as a stack; remove it")
     stated = spec.resources.processes_per_trial
     try:
         processes_for(pool, spec.resources.gpus_per_trial or 0.0, stated)

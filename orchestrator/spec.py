@@ -28,13 +28,13 @@ from orchestrator.blocks import (
     Policy,
     Positive,
     Recorded,
-    Resources,
     Space,
     SuccessiveHalving,
     Target,
     Tracking,
     Uniform,
 )
+from orchestrator.resources import Resources
 from trainers.config import TrainConfig
 from trainers.documents import Document, SpecError, load_document, validate
 from trainers.findings import FieldError

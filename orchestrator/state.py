@@ -105,6 +105,13 @@ class SweepState:
         """How many segments run."""
         return sum(track.running for trial in self.trials.values() for track in trial.tracks)
 
+    @property
+    def taken(self) -> int:
+        """How many slots they take: those that train as one take one together."""
+        running = [t for trial in self.trials.values() for t in trial.tracks if t.running]
+        stacks = {track.stack for track in running if track.stack is not None}
+        return sum(track.stack is None for track in running) + len(stacks)
+
     def status(self, trial: str) -> Status:
         return self.trials[trial].status if trial in self.trials else "unstarted"
 
@@ -263,6 +270,7 @@ def _started(state: SweepState, event: Started) -> SweepState:
         attempt=event.attempt,
         until=event.until,
         running=True,
+        stack=event.stack,
         position=at,
         begun=at,
         timed=at,
@@ -287,7 +295,7 @@ def _reported(
         case SegmentEnded():
             trial = _ended(trial, index, event)
         case AttemptLost():
-            if event.cause != "interrupted":
+            if event.cause in ("died", "error") and trial.tracks[index].stack is None:
                 failure = (trial.id, event.reason)
                 state = replace(state, barren=(*state.barren, failure))
             trial = _lost(state.terms, trial, index, event)
@@ -308,7 +316,7 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
         timed=point.tokens,
         checkpoint=event.checkpoint or track.checkpoint,
     )
-    trial = replace(trial, failures=0) if fresh else trial
+    trial = replace(trial, failures=0, alone=False) if fresh else trial
     ledger = replace(state.ledger, device_s=state.ledger.device_s + elapsed)
     barren = () if fresh else state.barren
     state = replace(state, ledger=ledger, points=state.points + fresh, barren=barren)
@@ -337,6 +345,11 @@ def _lost(terms: Terms, trial: Trial, index: int, event: AttemptLost) -> Trial:
     trial = trial.with_track(index, track)
     if event.cause == "interrupted":
         return trial
+    if event.cause == "crowded":
+        size = len(track.stack or ())
+        return replace(trial, crowd=min(size, trial.crowd or size))
+    if track.stack is not None:  # nobody knows whose fault it was
+        return replace(trial, alone=True)
     failures = trial.failures + 1
     if failures < terms.max_failures:
         return replace(trial, failures=failures)

@@ -32,7 +32,8 @@ class Track:
     which is what it is charged for; `position`: how far its latest attempt got, which may be
     behind after a resume; `ordered`: place of its target in the order of decisions. Of the latest
     attempt: `begun`, the tokens it began at, `timed`, those of its last point, and `elapsed_s`,
-    its training seconds until then.
+    its training seconds until then; `stack`, (trial, attempt) of all that train as one with it,
+    None where it trains alone.
     """
 
     target: int
@@ -46,6 +47,7 @@ class Track:
     attempt: int = 0
     until: int = 0
     running: bool = False
+    stack: tuple[tuple[str, int], ...] | None = None
     begun: int = 0
     timed: int = 0
     elapsed_s: float = 0.0
@@ -63,7 +65,11 @@ class Track:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """A candidate that was started, or told to: its trunk, its branches, and how it stands;
-    `timings` of the segments that ended, in that order."""
+    `timings` of the segments that ended, in that order.
+
+    `alone`: a stack with it was lost, and no new point has come since. `crowd`: how many were in
+    the smallest stack with it that did not fit into memory.
+    """
 
     candidate: Candidate
     trunk: Track
@@ -74,6 +80,8 @@ class Trial:
     stop_reason: str | None = None
     diverged: str | None = None
     failed: str | None = None
+    alone: bool = False
+    crowd: int | None = None
 
     @property
     def id(self) -> str:

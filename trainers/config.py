@@ -17,12 +17,14 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field, model_validator
 
 from trainers.architecture import BYTES, Frozen, ModelConfig, PositiveCount
+from trainers.families import FAMILIES
 from trainers.findings import FieldError
 from trainers.quantity import Count, Fraction, Number
 from trainers.rules import Rule, filled
 
 FEWEST_TRAINED, LARGEST_TRAINED = 300, 65536
 HUB = "hub:"
+OWN_IN_A_STACK = ("seed", "optimizer", "schedule", "checkpoint")
 
 
 class DataConfig(Frozen):
@@ -194,6 +196,14 @@ class TrainConfig(Frozen):
     def digest(self) -> str:
         """SHA-256 of `canonical_json`, in hex."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    @property
+    def stack_key(self) -> str | None:
+        """The same text for runs that `trainers.lockstep` can train as one: all but what a stack
+        keeps apart for each member. None where the family cannot be stacked."""
+        if not FAMILIES[self.model.family].stacks:
+            return None
+        return _canonical(self.model_dump(mode="json", exclude=set(OWN_IN_A_STACK)))
 
     def recipe(self) -> dict[str, Any]:
         """What decides the losses: all but where and how often things are computed and kept."""

@@ -19,7 +19,7 @@ class Family:
     """positions: `learned` or `rotary`. gated: the MLP has three matrices instead of two. grouped:
     keys and values may have fewer heads. qk_norm: whether queries and keys are normed, and over
     what their gain reaches (`none`: it has none). biases: of queries, keys and values; of all the
-    other maps of the blocks; of the norms.
+    other maps of the blocks; of the norms. stacks: whether `trainers.stacked` knows its leaves.
     """
 
     positions: Literal["learned", "rotary"] = "rotary"
@@ -29,6 +29,7 @@ class Family:
     qkv_biases: bool = False
     map_biases: bool = False
     norm_biases: bool = False
+    stacks: bool = True
 
 
 FAMILIES: Mapping[FamilyName, Family] = {
@@ -40,6 +41,7 @@ FAMILIES: Mapping[FamilyName, Family] = {
         qkv_biases=True,
         map_biases=True,
         norm_biases=True,
+        stacks=False,
     ),
     # Pythia's: rotary on a quarter of each head, attention and MLP side by side.
     "gpt_neox": Family(

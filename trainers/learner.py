@@ -25,6 +25,7 @@ from trainers.config import ModelConfig, TrainConfig
 from trainers.device import Device
 from trainers.distributed import ALONE, Group
 from trainers.feed import Feed
+from trainers.memory import TooLarge
 from trainers.network import build_network, move
 from trainers.optimizer import apply_gradients, build_optimizer
 
@@ -119,14 +120,14 @@ class Learner:
         while True:
             try:
                 return self._accumulated(windows, self.micro_batch or len(windows))
-            except torch.OutOfMemoryError:
-                self.micro_batch = smaller(len(windows), self.micro_batch or len(windows))
-                if self.micro_batch is None or self._group.workers > 1:
-                    raise
-            if isinstance(
-                self._pass, Compiled
-            ):  # a graph's gradients do not outlive its next pass
-                self._pass = Compiled(self.network)
+            except torch.OutOfMemoryError as error:
+                # Of a group each cuts its own share: what is added up is the same.
+                rows = smaller(len(windows), self.micro_batch or len(windows))
+                if rows is None:
+                    raise TooLarge(error) from error
+                self.micro_batch = rows
+            if isinstance(self._pass, Compiled):
+                self._pass = Compiled(self.network)  # a graph's gradients die with its next pass
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             log.warning(

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainers.config import TrainConfig
+from trainers.config import OWN_IN_A_STACK, TrainConfig
 from trainers.corpus import prepare
 from trainers.course import Course, Report, SegmentError
 from trainers.device import Device, choose_device
@@ -30,8 +30,6 @@ from trainers.evaluate import held_out_total
 from trainers.feed import Feed
 from trainers.loop import never
 from trainers.stacked_learner import StackedLearner
-
-_OWN = {"seed", "optimizer", "schedule", "checkpoint"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +160,8 @@ class Lockstep:
 
 def _check_alike(configs: Sequence[TrainConfig]) -> None:
     """Raise SegmentError unless the runs differ in nothing but what a stack keeps apart."""
-    ours, *others = [config.model_dump(mode="json", exclude=_OWN) for config in configs]
+    own = set(OWN_IN_A_STACK)
+    ours, *others = [config.model_dump(mode="json", exclude=own) for config in configs]
     for place, theirs in enumerate(others, start=1):
         _refuse(place, sorted(key for key in ours if ours[key] != theirs[key]))
 

@@ -2,11 +2,13 @@
 
 Touches the device, and reads nothing back from it between the first step and the last of a call of
 `train`. AdamW is the fused kernel of `trainers.optimizer`, called on each member's slices, so that
-an update is that of the member alone.
+an update is that of the member alone. Batches that do not fit into a GPU's memory are cut as
+`trainers.learner` cuts one.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ from trainers.compiling import Compiled
 from trainers.config import TrainConfig
 from trainers.device import Device
 from trainers.feed import Feed
-from trainers.learner import Build, compiles, garbage_kept
+from trainers.learner import Build, compiles, garbage_kept, smaller
+from trainers.memory import TooLarge
 from trainers.network import build_network, move
 from trainers.optimizer import Role, roles
 from trainers.stacked import Stack
@@ -30,6 +33,8 @@ from trainers.stacked import Stack
 # As torch.nn.utils.clip_grads_with_norm_ has it.
 _CLIP_EPS = 1e-6
 _SLOTS = ("exp_avg", "exp_avg_sq", "step")
+
+log = logging.getLogger(__name__)
 
 
 class StackedLearner:
@@ -44,6 +49,7 @@ class StackedLearner:
         flops: float = 0.0,
     ) -> None:
         self.device = device
+        self.micro_batch: int | None = None
         self._configs = list(configs)
         self._generators = [torch.Generator().manual_seed(c.seed) for c in configs]
         networks = [
@@ -77,15 +83,52 @@ class StackedLearner:
 
     def step(self, windows: Tensor, rates: Sequence[float]) -> tuple[Tensor, Tensor]:
         """One update on `windows` [K B, T + 1]; losses [K] and norms [K], left on the device."""
-        with self.device.autocast():
-            losses = self._pass(windows)
-        losses.sum().backward()
+        losses = self._gradients(windows)
         with torch.no_grad():
             norms = self._clipped()
             self._update(rates)
         for weight in self._weights.values():
             weight.grad = None
-        return losses.detach(), norms
+        return losses, norms
+
+    def _gradients(self, windows: Tensor) -> Tensor:
+        """Gradients of the members' batches in their weights; their mean losses [K]."""
+        members = len(self._configs)
+        while True:
+            rows = self.micro_batch or len(windows) // members
+            try:
+                return self._accumulated(windows, rows)
+            except torch.OutOfMemoryError as error:
+                fewer = smaller(len(windows) // members, rows)
+                if fewer is None:
+                    raise TooLarge(error, members) from error
+                self.micro_batch = fewer
+            if isinstance(self._pass, Compiled):
+                self._pass = Compiled(self.stack)  # a graph's gradients die with its next pass
+            for weight in self._weights.values():
+                weight.grad = None
+            torch.cuda.empty_cache()
+            log.warning(
+                "the batches do not fit into memory; going on by %d rows of each of %d",
+                fewer,
+                members,
+            )
+
+    def _accumulated(self, windows: Tensor, rows: int) -> Tensor:
+        """`rows` sequences of each member at a time."""
+        each = windows.reshape(len(self._configs), -1, windows.shape[-1])
+        parts = each.split(rows, dim=1)
+        total: Tensor | None = None
+        for part in parts:
+            with self.device.autocast():
+                losses = self._pass(part.flatten(0, 1))
+            if len(parts) > 1:
+                losses = losses / len(parts)
+            losses.sum().backward()
+            total = losses.detach() if total is None else total + losses.detach()
+        if total is None:
+            raise ValueError("a batch has no sequences")
+        return total
 
     def tensors(self, member: int) -> Tensors:
         """What a checkpoint holds of one member."""

@@ -7,11 +7,12 @@ only where somebody says how fast a worker is, because nothing here has measured
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from orchestrator.assembly import rounds
 from orchestrator.assembly.rounds import RungRow, rounds_of
-from orchestrator.blocks import SuccessiveHalving
+from orchestrator.blocks import Asha, Select, SuccessiveHalving
 from orchestrator.policies.rungs import grouped
 from orchestrator.pool import Pool, budget_flops, processes_for
 from orchestrator.spec import SweepSpec
@@ -106,7 +107,7 @@ def plan_of(
         dollars=dollars,
         dollars_cap=spec.budget.dollars,
         warnings=(),
-        notes=(*pool.notes, *_shared(spec, pool)),
+        notes=(*pool.notes, *_shared(spec, pool), *_in_step(spec, pool)),
     )
     return _with_warnings(plan, spec, pool)
 
@@ -124,6 +125,24 @@ def _shared(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
         f"each trial is trained by {processes} processes on one node, {on}; each takes its share "
         f"of every batch, {share} tokens of the smallest",
     )
+
+
+def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
+    """That trials of one shape train as one, where they may."""
+    most = spec.resources.lockstep
+    if most == 1:
+        return ()
+    shapes = Counter(pool.stack_key(candidate.id) for candidate in pool)
+    largest = max((count for key, count in shapes.items() if key is not None), default=1)
+    if largest == 1:
+        return ("resources.lockstep changes nothing: no two candidates are of one shape",)
+    told = (
+        f"up to {min(most, largest)} trials of one shape train as one stacked model in a slot, "
+        "which takes the memory of all of them; losses agree with single training to rounding"
+    )
+    if isinstance(spec.policy, Asha | Select):
+        told += f". {spec.policy.kind} starts a trial for each free slot, so few start together"
+    return (told,)
 
 
 def _sizes(pool: Pool) -> tuple[SizeRow, ...]:

@@ -137,6 +137,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
             clock=engine.clock,
             pause=pause,
             cap=cap_of(spec),
+            lockstep=spec.resources.lockstep,
         )
         try:
             outcome = driver.run(_opened(spec, state, environment))

@@ -21,6 +21,8 @@ class BackendError(RuntimeError):
 class Backend(Protocol):
     """Runs segments in slots. Built open; `close` releases all that it holds.
 
+    Of a stack each segment is reported for itself, and may be stopped by itself.
+
     A segment ends with exactly one of SegmentEnded, AttemptLost or Diverged, after all its points.
     """
 
@@ -32,7 +34,8 @@ class Backend(Protocol):
     def start(self, segment: Started) -> None:
         """Run a journalled segment. The caller keeps to the number of slots.
 
-        Raises BackendError where it can never run.
+        One with a `stack` begins, and takes a slot, with the last of its stack to be started; the
+        caller starts them one after another. Raises BackendError where it can never run.
         """
         ...
 

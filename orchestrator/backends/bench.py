@@ -3,6 +3,8 @@
 Knows no engine. Every call may be repeated without harm, since whoever calls across a network does
 not always know whether a call was executed. Touches what the worker touches.
 
+It runs one job at a time: a segment, or several that train as one stack.
+
 A segment writes no second checkpoint before the driver has acknowledged the one at hand: else the
 trainer's clean-up, in a worker that outlives a killed driver by seconds, could remove the newest
 checkpoint that is journalled.
@@ -14,18 +16,18 @@ import os
 import platform
 import threading
 from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.backends import worker
 from orchestrator.backends.base import Report
+from orchestrator.backends.together import Key, key_of, run_job
 from orchestrator.events import AttemptLost, PointReported, Started
 
 if TYPE_CHECKING:
     from trainers.own import RunConfig
-
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class UnfitError(RuntimeError):
 
 
 class Bench:
-    """Runs one segment at a time and keeps its reports, numbered from 1, until they are read."""
+    """Runs one job at a time and keeps its reports, numbered from 1, until they are read."""
 
     def __init__(self, storage: str, train: worker.Train | None = None) -> None:
         self._storage = Path(storage)
@@ -53,9 +55,9 @@ class Bench:
         self._unread: deque[tuple[int, Report]] = deque()
         self._newest = 0
         self._acknowledged = 0
-        self._begun: Key | None = None
+        self._begun: frozenset[Key] = frozenset()
         self._ever_begun: set[Key] = set()
-        self._stop = threading.Event()
+        self._stopping: set[Key] = set()
         self._unfit: str | None = None
 
     def arrive(self, config: RunConfig) -> Arrival:
@@ -70,36 +72,36 @@ class Bench:
             facts = worker.versions()
         return Arrival(host=platform.node(), pid=os.getpid(), facts=facts)
 
-    def begin(self, segment: Started, config: RunConfig) -> None:
-        """Run a segment; returns at once, and does nothing for one that was begun before."""
-        key = (segment.trial, segment.attempt)
+    def begin(self, segments: Sequence[Started], configs: Sequence[RunConfig]) -> None:
+        """Run a job; returns at once, and does nothing for one that was begun before."""
+        keys = frozenset(map(key_of, segments))
         with self._changed:
-            if key in self._ever_begun:
+            if keys & self._ever_begun:
                 return
-            self._ever_begun.add(key)
-            self._begun, self._stop = key, threading.Event()
+            self._ever_begun |= keys
+            self._begun, self._stopping = keys, set()
         thread = threading.Thread(
-            target=self._work, args=(segment, config, self._stop), name="training", daemon=True
+            target=self._work, args=(segments, configs), name="training", daemon=True
         )
         thread.start()
 
     def stop(self, trial: str, attempt: int) -> None:
-        """End the segment at its next point; nothing where another one runs."""
+        """End the segment at its next point; nothing where it does not run."""
         with self._changed:
-            if self._begun == (trial, attempt):
-                self._stop.set()
+            if (trial, attempt) in self._begun:
+                self._stopping.add((trial, attempt))
 
     def reports(
-        self, after: int, wait_s: float, stopped: Key | None = None
+        self, after: int, wait_s: float, stopped: Collection[Key] = ()
     ) -> list[tuple[int, Report]]:
         """The reports numbered beyond `after`, or none when none came within `wait_s`.
 
-        Acknowledges those up to `after`: the caller has made them durable. `stopped` repeats a
-        call of `stop` that may not have arrived. Raises UnfitError once there are none and `fail`
+        Acknowledges those up to `after`: the caller has made them durable. `stopped` repeats
+        calls of `stop` that may not have arrived. Raises UnfitError once there are none and `fail`
         was called.
         """
-        if stopped is not None:
-            self.stop(*stopped)
+        for key in stopped:
+            self.stop(*key)
         with self._changed:
             self._acknowledged = max(self._acknowledged, after)
             while self._unread and self._unread[0][0] <= self._acknowledged:
@@ -125,26 +127,34 @@ class Bench:
         """What trains here; None for what the configuration asks for."""
         return self._train
 
-    def _work(self, segment: Started, config: RunConfig, stop: threading.Event) -> None:
+    def _stops(self, key: Key) -> bool:
+        with self._changed:
+            return key in self._stopping
+
+    def _work(self, segments: Sequence[Started], configs: Sequence[RunConfig]) -> None:
+        going = {key_of(segment): segment for segment in segments}
         try:
-            for report in worker.run_segment(
-                segment,
-                config=config,
+            for report in run_job(
+                segments,
+                configs,
                 storage=self._storage,
-                stop=stop.is_set,
+                stopping=self._stops,
                 train=self._trainer(),
             ):
+                if not isinstance(report, PointReported):
+                    del going[report.trial, report.attempt]
                 self._say(report)
         except BaseException as error:  # SystemExit and its kind, which no segment makes an event
-            self._say(
-                AttemptLost(
-                    trial=segment.trial,
-                    attempt=segment.attempt,
-                    reached=segment.resume_from.tokens if segment.resume_from else 0,
-                    cause="error",
-                    reason=worker.reason_of(error),
+            for segment in going.values():
+                self._say(
+                    AttemptLost(
+                        trial=segment.trial,
+                        attempt=segment.attempt,
+                        reached=segment.resume_from.tokens if segment.resume_from else 0,
+                        cause="error",
+                        reason=worker.reason_of(error),
+                    )
                 )
-            )
 
     def _say(self, report: Report) -> None:
         """Lay a report out for the driver; after a checkpoint, wait until it was taken."""

@@ -1,4 +1,4 @@
-"""Segments in this very process: `slots` generators advanced in turn, one report a poll.
+"""Segments in this very process: `slots` jobs advanced in turn, one report a poll.
 
 For tests, the debugger and laptops. No threads, no processes, no clock: the same calls give the
 same reports in the same order. Touches what the worker touches.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator
-from functools import partial
 from pathlib import Path
 
 from orchestrator.backends import worker
 from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.gathering import Gathering
+from orchestrator.backends.together import Key, key_of, run_job
 from orchestrator.events import AttemptLost, PointReported, Started
 from orchestrator.pool import Pool
 from orchestrator.values import Environment
@@ -32,9 +33,10 @@ class InlineBackend:
         self._pool = pool
         self._storage = Path(os.path.abspath(storage))
         self._train = train
-        self._running: deque[tuple[Started, Generator[Report]]] = deque()
-        self._reached: dict[tuple[str, int], int] = {}
-        self._stopping: set[tuple[str, int]] = set()
+        self._gathering = Gathering()
+        self._running: deque[tuple[tuple[Started, ...], Generator[Report]]] = deque()
+        self._reached: dict[Key, int] = {}
+        self._stopping: set[Key] = set()
         self._closed = False
         try:
             if train is None:
@@ -58,47 +60,61 @@ class InlineBackend:
             raise BackendError(
                 f"all {self._environment.slots} slots are taken: {segment.trial} has to wait"
             )
+        segments = self._gathering.add(segment)
+        if not segments:
+            return
         try:
-            config = self._pool.train_config(segment.trial)
+            configs = [self._pool.train_config(each.trial) for each in segments]
         except LookupError as error:
             raise BackendError(f"{segment.trial} cannot be trained: {error}") from error
-        key = (segment.trial, segment.attempt)
-        self._reached[key] = segment.resume_from.tokens if segment.resume_from else 0
-        reports = worker.run_segment(
-            segment,
-            config=config,
+        for each in segments:
+            self._reached[key_of(each)] = each.resume_from.tokens if each.resume_from else 0
+        reports = run_job(
+            segments,
+            configs,
             storage=self._storage,
-            stop=partial(self._stopping.__contains__, key),
+            stopping=self._stopping.__contains__,
             train=self._train,
         )
-        self._running.append((segment, reports))
+        self._running.append((segments, reports))
 
     def stop(self, trial: str) -> None:
         self._stopping |= {key for key in self._reached if key[0] == trial}
 
     def poll(self, timeout_s: float) -> list[Report]:
-        """The next report of the segment whose turn it is; trains until there is one."""
+        """The next report of the job whose turn it is; trains until there is one."""
         if not self._running:
             return []
-        segment, reports = self._running[0]
-        key = (segment.trial, segment.attempt)
+        segments, reports = self._running[0]
         report = next(reports, None)
         if isinstance(report, PointReported):
-            self._reached[key] = report.point.tokens
+            self._reached[report.trial, report.attempt] = report.point.tokens
             self._running.rotate(-1)
             return [report]
+        if report is not None:
+            self._forget((report.trial, report.attempt))
+        left = [segment for segment in segments if key_of(segment) in self._reached]
+        if report is not None and left:
+            return [report]
         self._running.popleft()
-        reached = self._reached.pop(key)
-        self._stopping.discard(key)
-        if report is None:  # an interruption (Ctrl-C) passed through an earlier poll
-            report = AttemptLost(
+        if report is not None:
+            return [report]
+        # An interruption (Ctrl-C) passed through an earlier poll.
+        return [
+            AttemptLost(
                 trial=segment.trial,
                 attempt=segment.attempt,
-                reached=reached,
+                reached=self._forget(key_of(segment)),
                 cause="interrupted",
                 reason="training was interrupted",
             )
-        return [report]
+            for segment in left
+        ]
+
+    def _forget(self, key: Key) -> int:
+        """Take leave of a segment that has ended; the tokens it had reached."""
+        self._stopping.discard(key)
+        return self._reached.pop(key)
 
     def close(self) -> None:
         self._closed = True

@@ -1,4 +1,4 @@
-"""One slot of the Ray backend as its driver sees it: a worker, the calls to it, its segment.
+"""One slot of the Ray backend as its driver sees it: a worker, the calls to it, its job.
 
 Knows no engine: handles and calls are whatever the engine gives. Touches the clock.
 """
@@ -6,11 +6,63 @@ Knows no engine: handles and calls are whatever the engine gives. Touches the cl
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.backends.base import Report
 from orchestrator.backends.bench import Arrival
-from orchestrator.events import Started
+from orchestrator.backends.together import Key, key_of
+from orchestrator.events import AttemptLost, Cause, PointReported, Started
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Segments that hold a slot together, and of those that have not ended what is known: the
+    tokens `reached`, and since when those of `stops` were asked to stop. Times are monotonic
+    seconds; `last_report` is of any of them.
+    """
+
+    going: dict[Key, Started]
+    reached: dict[Key, int]
+    last_report: float
+    stops: dict[Key, float] = field(default_factory=dict[Key, float])
+
+    @classmethod
+    def of(cls, segments: Sequence[Started]) -> Job:
+        return cls(
+            going={key_of(segment): segment for segment in segments},
+            reached={key_of(s): s.resume_from.tokens if s.resume_from else 0 for s in segments},
+            last_report=time.monotonic(),
+        )
+
+    def of_trial(self, trial: str) -> list[Key]:
+        """Its segments that go on and were not asked to stop."""
+        return [key for key in self.going if key[0] == trial and key not in self.stops]
+
+    def heard(self, report: Report) -> float:
+        """Take a report in; the seconds since the one before."""
+        key, now = (report.trial, report.attempt), time.monotonic()
+        if isinstance(report, PointReported):
+            self.reached[key] = report.point.tokens
+        else:
+            self.over(key)
+        gap_s, self.last_report = now - self.last_report, now
+        return gap_s
+
+    def over(self, key: Key) -> None:
+        """A segment has ended."""
+        self.going.pop(key, None)
+        self.stops.pop(key, None)
+
+    def lost(self, key: Key, cause: Cause, reason: str) -> AttemptLost:
+        """The end of a segment that will report no more."""
+        self.over(key)
+        trial, attempt = key
+        reached = self.reached[key]
+        return AttemptLost(
+            trial=trial, attempt=attempt, reached=reached, cause=cause, reason=reason
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -30,10 +82,7 @@ class Member:
     begun: Any = None
     begin_lost: bool = False
     seen: int = 0
-    segment: Started | None = None
-    reached: int = 0
-    last_report: float = 0.0
-    stop_asked: float | None = None
+    job: Job | None = None
     out_of_touch: float | None = None
     retry_at: float = 0.0
 
@@ -49,11 +98,10 @@ class Member:
 
     @property
     def ready(self) -> bool:
-        """Whether it can begin a segment now."""
-        return self.arrived is not None and self.segment is None and self.out_of_touch is None
+        """Whether it can begin a job now."""
+        return self.arrived is not None and self.job is None and self.out_of_touch is None
 
-    def take(self, segment: Started) -> None:
-        self.segment = segment
-        self.reached = segment.resume_from.tokens if segment.resume_from else 0
-        self.last_report = time.monotonic()
-        self.stop_asked = None
+    def take(self, job: Job) -> None:
+        self.job = job
+        job.last_report = time.monotonic()
+        job.stops.clear()

@@ -20,8 +20,10 @@ from orchestrator.backends import seats, worker
 from orchestrator.backends.base import BackendError, Report
 from orchestrator.backends.bench import UnfitError
 from orchestrator.backends.cluster import Cluster, Node, check_request
-from orchestrator.backends.member import Member
-from orchestrator.events import AttemptLost, Cause, PointReported, Started
+from orchestrator.backends.gathering import Gathering
+from orchestrator.backends.member import Job, Member
+from orchestrator.backends.together import Key
+from orchestrator.events import Cause, Started
 from orchestrator.pool import Pool, processes_for
 from orchestrator.values import Environment
 
@@ -71,6 +73,7 @@ class RayBackend:
         self._grace_s = grace_s
         self._train = train
         self._members: list[Member] = []
+        self._gathering = Gathering()
         self._unsaid: list[Report] = []
         self._longest_gap: dict[str, float] = {}
         self._deaths = 0
@@ -94,33 +97,37 @@ class RayBackend:
         return self._environment
 
     def start(self, segment: Started) -> None:
-        """Hand the segment to a free worker. Raises BackendError for an unknown trial or when no
-        slot is free."""
+        """Hand it to a free worker. Raises BackendError for an unknown trial, or no free slot."""
         if self._closed:
             raise BackendError("this backend is closed")
         if segment.trial not in self._pool:
             raise BackendError(f"no candidate {segment.trial!r} in this pool")
         self._seat_waiting()
-        free = [member for member in self._members if member.segment is None]
+        free = [member for member in self._members if member.job is None]
         if not free:
             raise BackendError(
                 f"all {len(self._members)} slots are taken: {segment.trial} has to wait"
             )
+        segments = self._gathering.add(segment)
+        if not segments:
+            return
         member = min(free, key=lambda member: not member.ready)
-        member.take(segment)
+        member.take(Job.of(segments))
         if member.arrived is not None:
             self._begin(member)
 
     def stop(self, trial: str) -> None:
         for member in self._members:
-            segment = member.segment
-            if segment is None or segment.trial != trial or member.stop_asked is not None:
+            job = member.job
+            if job is None:
                 continue
+            keys = job.of_trial(trial)
             if member.arrived is None:
-                self._lose(member, "interrupted", "it was stopped before a worker was ready")
+                self._lose(member, "interrupted", "it was stopped before a worker came", keys)
                 continue
-            member.stop_asked = time.monotonic()
-            member.handle.stop.remote(segment.trial, segment.attempt)
+            for key in keys:
+                job.stops[key] = time.monotonic()
+                member.handle.stop.remote(*key)
 
     def poll(self, timeout_s: float) -> list[Report]:
         """Raises BackendError where no worker can be had any more."""
@@ -183,10 +190,7 @@ class RayBackend:
         member.arrival = member.handle.arrive.remote(self._pool.configs[0])
 
     def _prepare_data(self, nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:
-        """The tokens, made on the first node, then found or made on the others; all the same.
-
-        Returns the facts of them.
-        """
+        """The tokens, made on the first node, then found or made on the others; facts of them."""
         self._tell("preparing the data")
         prepared: list[tuple[DataConfig, str]] = []
         for data in worker.sources(self._pool):
@@ -254,36 +258,34 @@ class RayBackend:
         self._seat_waiting()
         now = time.monotonic()
         for member in self._members:
-            segment = member.segment
             if member.arrived is None:
                 self._tend_late(member, now)
             elif member.out_of_touch is not None and now - member.out_of_touch > self._patience_s:
                 self._replace(member, f"was out of reach for {self._patience_s:.0f} s")
-            elif segment is not None and self._overdue(member, segment, now):
-                waited = now - (member.stop_asked or now)
-                self._lose(member, "interrupted", f"it did not stop within {waited:.0f} s")
+            elif (late := self._overdue(member, now)) is not None:
+                self._lose(member, "interrupted", late)
                 self._replace(member, "was killed")
             elif member.pull is None and now >= member.retry_at:
                 if member.begin_lost:
                     self._begin(member)
-                stopped = segment is not None and member.stop_asked is not None
-                key = (segment.trial, segment.attempt) if segment and stopped else None
-                member.pull = member.handle.reports.remote(member.seen, PULL_WAIT_S, key)
+                stops = tuple(member.job.stops) if member.job is not None else ()
+                member.pull = member.handle.reports.remote(member.seen, PULL_WAIT_S, stops)
 
-    def _overdue(self, member: Member, segment: Started, now: float) -> bool:
-        """Whether it was told to stop longer ago than it can need to come to a point."""
-        if member.stop_asked is None:
-            return False
-        allowed_s = max(self._grace_s, 3 * self._longest_gap.get(segment.trial, 0.0))
-        waited = now - member.stop_asked
+    def _overdue(self, member: Member, now: float) -> str | None:
+        """That a segment of it was told to stop longer ago than it can need to come to a point."""
+        if member.job is None or not member.job.stops:
+            return None
+        (trial, _), since = min(member.job.stops.items(), key=lambda entry: entry[1])
+        allowed_s = max(self._grace_s, 3 * self._longest_gap.get(trial, 0.0))
+        waited = now - since
         if waited > TELL_EVERY_S and now - self._told_at > TELL_EVERY_S:
             self._told_at = now
-            left = [m.segment.trial for m in self._members if m.segment and m.stop_asked]
+            left = [key[0] for m in self._members if m.job is not None for key in m.job.stops]
             self._tell(
                 f"waiting for {', '.join(left)} to come to a point, and write a checkpoint, since "
-                f"{waited:.0f} s; {segment.trial} is killed after {allowed_s:.0f} s"
+                f"{waited:.0f} s; {trial} is killed after {allowed_s:.0f} s"
             )
-        return waited > allowed_s
+        return f"{trial} did not stop within {waited:.0f} s" if waited > allowed_s else None
 
     def _seat_waiting(self) -> None:
         """Segments whose worker is not there go to workers that are, the longest waiting first.
@@ -291,12 +293,13 @@ class RayBackend:
         A seat whose node is gone may stay empty for days; its segment has not begun, so it is not
         lost, and none that comes later overtakes it.
         """
-        late = [m for m in self._members if m.arrived is None and m.segment is not None]
+        late = [(m.job.last_report, m) for m in self._members if m.job and m.arrived is None]
         ready = [m for m in self._members if m.ready]
-        for waiting, member in zip(sorted(late, key=lambda m: m.last_report), ready, strict=False):
-            segment, waiting.segment = waiting.segment, None
-            if segment is not None:
-                member.take(segment)
+        late.sort(key=lambda entry: entry[0])
+        for (_, waiting), member in zip(late, ready, strict=False):
+            job, waiting.job = waiting.job, None
+            if job is not None:
+                member.take(job)
                 self._begin(member)
 
     def _tend_late(self, member: Member, now: float) -> None:
@@ -309,7 +312,7 @@ class RayBackend:
         if member.arrival is None and now >= member.retry_at:
             self._hire(member)
         nobody = all(other.arrived is None for other in self._members)
-        if nobody and member.segment is not None and waited > self._patience_s:
+        if nobody and member.job is not None and waited > self._patience_s:
             raise self._nobody()
 
     def _hear(self, member: Member, call: Any) -> None:
@@ -339,8 +342,7 @@ class RayBackend:
         if call == member.arrival:
             member.arrival, member.arrived, self._deaths = None, answer, 0
             self._cluster.admit(answer.node, self._storage, worker.handshake())
-            if member.segment is not None:
-                self._begin(member)
+            self._begin(member)
         elif call == member.begun:
             member.begun = None
         else:
@@ -352,33 +354,30 @@ class RayBackend:
 
     def _take(self, member: Member, report: Report) -> None:
         """Pass a report on, and note what it says of the worker."""
-        now = time.monotonic()
-        gap = max(self._longest_gap.get(report.trial, 0.0), now - member.last_report)
-        self._longest_gap[report.trial], member.last_report = gap, now
-        if isinstance(report, PointReported):
-            member.reached = report.point.tokens
-        else:
-            member.segment = member.stop_asked = None
         self._unsaid.append(report)
+        job = member.job
+        if job is not None:
+            trials = [trial for trial, _ in job.going]
+            gap = job.heard(report)  # those of a stack come to their points together
+            self._longest_gap |= {t: max(gap, self._longest_gap.get(t, 0.0)) for t in trials}
+            member.job = job if job.going else None
 
     def _begin(self, member: Member) -> None:
-        segment, member.begin_lost = member.segment, False
-        if segment is not None:
-            config = self._pool.train_config(segment.trial)
-            member.begun = member.handle.begin.remote(segment, config)
+        member.begin_lost = False
+        if member.job is not None:
+            segments = list(member.job.going.values())
+            configs = [self._pool.train_config(segment.trial) for segment in segments]
+            member.begun = member.handle.begin.remote(segments, configs)
 
-    def _lose(self, member: Member, cause: Cause, reason: str) -> None:
-        segment, member.segment, member.stop_asked = member.segment, None, None
-        if segment is not None:
-            self._unsaid.append(
-                AttemptLost(
-                    trial=segment.trial,
-                    attempt=segment.attempt,
-                    reached=member.reached,
-                    cause=cause,
-                    reason=reason,
-                )
-            )
+    def _lose(
+        self, member: Member, cause: Cause, reason: str, keys: Sequence[Key] | None = None
+    ) -> None:
+        """Some segments of its job, or all of them, will report no more."""
+        job = member.job
+        if job is not None:
+            for key in list(job.going) if keys is None else keys:
+                self._unsaid.append(job.lost(key, cause, reason))
+            member.job = job if job.going else None
 
     def _replace(self, member: Member, why: str) -> None:
         """A new worker in the place of one that is dead, or is now killed."""
@@ -388,8 +387,8 @@ class RayBackend:
         if member.arrived is not None:
             self._lose(member, "died", f"{member.who} {why}")
         else:  # a dying node takes workers for seconds and loses them; no segment has begun there
-            if member.segment is not None:
-                another.take(member.segment)
+            if member.job is not None:
+                another.take(member.job)
             another.retry_at = another.since + 2.0**self._deaths
             self._deaths += 1
         if self._deaths >= DEATHS_ON_ARRIVAL:

@@ -1,31 +1,31 @@
 """One segment of one trial: the only caller of `trainers.loop.train`.
 
-Turns the trainer's reports into the events of the house, its exceptions into a lost attempt, and
-keeps each attempt in a folder of its own below the sweep's storage:
-
-    trials/<trial>/attempt-3/                trunk
-    trials/<trial>/attempt-4-branch-0/       annealing branch
-        origin.json                          the checkpoint it began at; what it names is kept
-
-Touches those folders, and through the trainer the device. Imports torch only when asked to train.
+Turns the trainer's reports into the events of the house, and its exceptions into a lost attempt.
+Touches the attempt's folder (`attempts`), and through the trainer the device. Imports torch only
+when asked to train.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-import re
-import shutil
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from orchestrator.backends.attempts import opened_folder
 from orchestrator.backends.base import Report
-from orchestrator.events import AttemptLost, Diverged, PointReported, SegmentEnded, Started
+from orchestrator.events import (
+    AttemptLost,
+    Cause,
+    Diverged,
+    PointReported,
+    SegmentEnded,
+    Started,
+)
 from orchestrator.pool import Pool
 from orchestrator.values import Checkpoint, Phase, Point
 
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
     from trainers.config import DataConfig
     from trainers.own import RunConfig
 
-_ATTEMPT = re.compile(r"attempt-(?P<attempt>[0-9]+)(?:-branch-(?P<branch>[0-9]+))?")
-_TRIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=,@-]*")
 _HOME = Path(__file__).resolve().parents[2]
-_ORIGIN = "origin.json"
 _LONGEST_REASON = 400
 _DIGEST_SHOWN = 16
 
@@ -97,37 +94,89 @@ def run_segment(
     SegmentEnded, Diverged, or AttemptLost with cause `error` where anything raised; only
     KeyboardInterrupt and its kind pass through. Checkpoint paths are relative to `storage`.
     """
-    asked = _Asked(stop)
-    start = segment.resume_from
-    reached = start.tokens if start else 0
-    checkpoint: Checkpoint | None = start
+    account = Account(segment, storage, stop)
     try:
-        for report in _reports(segment, config, storage, asked, train or trainer(config)):
-            trouble = _trouble(report)
-            reached = report.tokens
-            if trouble is None or math.isfinite(report.loss):
-                checkpoint = _checkpoint(report, storage)
-                yield _point(segment, report, checkpoint)
-            if trouble is not None:
-                yield Diverged(
-                    trial=segment.trial, attempt=segment.attempt, tokens=reached, reason=trouble
-                )
+        folder, resume = opened_folder(segment, storage)
+        for report in (train or trainer(config))(
+            keeping_two(config),
+            until=segment.until,
+            folder=folder,
+            resume=resume,
+            anneal=segment.branch is not None,
+            stop=account.asked,
+        ):
+            yield from account.told(report)
+            if account.over:
                 return
-        yield SegmentEnded(
-            trial=segment.trial,
-            attempt=segment.attempt,
-            tokens=reached,
-            checkpoint=checkpoint,
-            stopped=asked.heard and reached < segment.until,
-        )
+        yield account.ended()
     except Exception as error:  # told as an event: the sweep decides what a failure costs
-        yield AttemptLost(
-            trial=segment.trial,
-            attempt=segment.attempt,
-            reached=reached,
-            cause="error",
+        yield account.lost(error)
+
+
+class Account:
+    """What is said of one attempt: the trainer's reports as events, and how it ended.
+
+    `asked` is the trainer's to call: whether to stop, remembered once it was heard. `over` says
+    that the attempt has ended.
+    """
+
+    def __init__(self, segment: Started, storage: Path, stop: Callable[[], bool]) -> None:
+        start = segment.resume_from
+        self.segment = segment
+        self.reached = start.tokens if start else 0
+        self.heard = False
+        self.over = False
+        self._storage = storage
+        self._stop = stop
+        self._checkpoint = start
+
+    def asked(self) -> bool:
+        self.heard = self.heard or self._stop()
+        return self.heard
+
+    def told(self, report: TrainReport) -> Iterator[Report]:
+        """A point, or a divergence, or both."""
+        trouble = _trouble(report)
+        self.reached = report.tokens
+        if trouble is None or math.isfinite(report.loss):
+            self._checkpoint = _checkpoint(report, self._storage)
+            yield _point(self.segment, report, self._checkpoint)
+        if trouble is not None:
+            self.over = True
+            yield Diverged(
+                trial=self.segment.trial,
+                attempt=self.segment.attempt,
+                tokens=self.reached,
+                reason=trouble,
+            )
+
+    def ended(self) -> SegmentEnded:
+        self.over = True
+        return SegmentEnded(
+            trial=self.segment.trial,
+            attempt=self.segment.attempt,
+            tokens=self.reached,
+            checkpoint=self._checkpoint,
+            stopped=self.heard and self.reached < self.segment.until,
+        )
+
+    def lost(self, error: BaseException, cause: Cause = "error") -> AttemptLost:
+        self.over = True
+        return AttemptLost(
+            trial=self.segment.trial,
+            attempt=self.segment.attempt,
+            reached=self.reached,
+            cause=cause,
             reason=reason_of(error),
         )
+
+
+def keeping_two(config: RunConfig) -> RunConfig:
+    """The newest checkpoint may not be journalled yet when the next is written."""
+    if config.checkpoint.keep >= 2:
+        return config
+    checkpoint = config.checkpoint.model_copy(update={"keep": 2})
+    return config.model_copy(update={"checkpoint": checkpoint})
 
 
 def trainer(config: RunConfig) -> Train:
@@ -215,80 +264,6 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}{_place_of(error)}"
 
 
-def attempt_folder(segment: Started, storage: Path) -> Path:
-    """Where the segment's attempt writes. Raises ValueError for a name that leaves the storage."""
-    if not _TRIAL.fullmatch(segment.trial):
-        raise ValueError(f"trial {segment.trial!r} is no name for a folder")
-    name = f"attempt-{segment.attempt}"
-    if segment.branch is not None:
-        name += f"-branch-{segment.branch}"
-    return storage / "trials" / segment.trial / name
-
-
-class _Asked:
-    """The stop request, remembered once it was heard."""
-
-    def __init__(self, stop: Callable[[], bool]) -> None:
-        self._stop = stop
-        self.heard = False
-
-    def __call__(self) -> bool:
-        self.heard = self.heard or self._stop()
-        return self.heard
-
-
-def _reports(
-    segment: Started, config: RunConfig, storage: Path, stop: _Asked, train: Train
-) -> Iterator[TrainReport]:
-    """What the trainer reports, from a folder of its own and the checkpoint to go on from."""
-    folder = attempt_folder(segment, storage)
-    resume = _resumable(segment, storage)
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise FileExistsError(
-            f"{folder} exists already: attempt {segment.attempt} was started before, or the "
-            "storage belongs to another sweep"
-        ) from None
-    if segment.resume_from is not None:
-        origin = {"checkpoint": segment.resume_from.path, "tokens": segment.resume_from.tokens}
-        (folder / _ORIGIN).write_text(json.dumps(origin) + "\n", encoding="utf-8")
-        if segment.branch is None:
-            remove_superseded(segment, storage)
-    if config.checkpoint.keep < 2:
-        # The newest checkpoint may not be journalled yet when the next is written.
-        keep_two = config.checkpoint.model_copy(update={"keep": 2})
-        config = config.model_copy(update={"checkpoint": keep_two})
-    return train(
-        config,
-        until=segment.until,
-        folder=folder,
-        resume=resume,
-        anneal=segment.branch is not None,
-        stop=stop,
-    )
-
-
-def _resumable(segment: Started, storage: Path) -> Path | None:
-    if segment.resume_from is None:
-        return None
-    path = _inside(storage, segment.resume_from.path)
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"checkpoint {segment.resume_from.path} is not in {storage}: was it removed, or is "
-            "the storage not mounted here?"
-        )
-    return path
-
-
-def _inside(storage: Path, relative: str) -> Path:
-    """A path of the journal below the storage. Raises ValueError where it leads out of it."""
-    parts = Path(relative).parts
-    if not parts or Path(relative).is_absolute() or ".." in parts:
-        raise ValueError(f"checkpoint path {relative!r} leads out of the sweep's storage")
-    return storage / relative
-
-
 def _checkpoint(report: TrainReport, storage: Path) -> Checkpoint | None:
     if report.checkpoint is None:
         return None
@@ -349,52 +324,3 @@ def _place_of(error: BaseException) -> str:
         return ""
     _, filename, line = (ours or frames)[-1]
     return f" ({os.path.join(*Path(filename).parts[-2:])}:{line})"
-
-
-def remove_superseded(segment: Started, storage: Path) -> None:
-    """Free the disk of a trunk's checkpoints that nothing can need any more.
-
-    `segment` resumes from a checkpoint that some attempt wrote. Of the trunk's attempts before
-    that one, every checkpoint goes but the last of each (segments end there, and branches are
-    decided there) and those at which any attempt began. Later attempts are left alone: a killed
-    driver's worker may write to them for seconds. A branch removes nothing, and what cannot be
-    read keeps everything.
-    """
-    if segment.resume_from is None or segment.branch is not None:
-        return
-    attempts = list(_attempts(attempt_folder(segment, storage).parent))
-    source = _inside(storage, segment.resume_from.path)
-    written_by = next((number for number, _, at in attempts if source.is_relative_to(at)), 0)
-    try:
-        needed = {_origin(folder, storage) for _, _, folder in attempts}
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    for number, branch, folder in attempts:
-        if number < written_by and branch is None:
-            for checkpoint in _checkpoints(folder)[:-1]:
-                if checkpoint not in needed:
-                    shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def _attempts(trial: Path) -> Iterator[tuple[int, int | None, Path]]:
-    """(attempt, branch, folder) of a trial's attempts; links are no folders."""
-    for folder in trial.iterdir():
-        match = _ATTEMPT.fullmatch(folder.name)
-        if match and folder.is_dir() and not folder.is_symlink():
-            branch = match["branch"]
-            yield int(match["attempt"]), None if branch is None else int(branch), folder
-
-
-def _origin(folder: Path, storage: Path) -> Path | None:
-    """The checkpoint at which an attempt began, or None where it began from nothing."""
-    path = folder / _ORIGIN
-    if not path.exists():
-        return None
-    return _inside(storage, json.loads(path.read_text(encoding="utf-8"))["checkpoint"])
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints in an attempt's folder, by tokens; links are none."""
-    from trainers.checkpoint import checkpoints
-
-    return [path for path in checkpoints(folder) if not path.is_symlink()]

@@ -49,6 +49,17 @@ class Place:
         self.backend.start(segment)
         return segment
 
+    def start_stack(self, *trials: str, steps: int = 6) -> list[Started]:
+        """Several segments as one, in one slot."""
+        keys = tuple((trial, next(self.attempts)) for trial in trials)
+        segments = [
+            Started(trial=trial, attempt=attempt, until=steps * STEP, stack=keys)
+            for trial, attempt in keys
+        ]
+        for segment in segments:
+            self.backend.start(segment)
+        return segments
+
     def hear(self, *segments: Started, stop_at_first: str | None = None) -> list[Report]:
         """All reports until each segment has ended; stops a trial at its first point."""
         waiting = {(segment.trial, segment.attempt) for segment in segments}
@@ -206,6 +217,50 @@ def test_what_can_never_run_is_refused(place: Place) -> None:
     with pytest.raises(BackendError, match="all 2 slots are taken"):
         place.start("good")
     place.hear(*segments)
+
+
+def test_a_stack_takes_one_slot_and_each_of_it_is_told_for_itself(place: Place) -> None:
+    if not place.live:
+        pytest.skip("recorded curves are not stacked")
+    stack = place.start_stack("slow", "good", "slow2")
+    single = place.start("good2")  # in the other slot
+    reports = place.hear(*stack, single)
+    for segment in (*stack, single):
+        *points, end = of(segment, reports)
+        assert tokens(points) == [k * STEP for k in range(1, 7)]
+        assert isinstance(end, SegmentEnded) and not end.stopped
+        assert end.checkpoint is not None and segment.trial in end.checkpoint.path
+    place.hear(place.start("good"), place.start("good2"))  # both slots are free again
+
+
+def test_one_of_a_stack_stops_and_the_others_go_on(place: Place) -> None:
+    if not place.live:
+        pytest.skip("recorded curves are not stacked")
+    stack = place.start_stack("slow", "good", "slow2", steps=20)
+    reports = place.hear(*stack, stop_at_first="good")
+    ends = [of(segment, reports)[-1] for segment in stack]
+    assert all(isinstance(end, SegmentEnded) for end in ends)
+    assert [end.stopped for end in ends if isinstance(end, SegmentEnded)] == [False, True, False]
+    left = ends[1]
+    assert isinstance(left, SegmentEnded) and left.checkpoint is not None
+    again = place.hear(place.start("good", steps=20, resume_from=left.checkpoint))
+    assert tokens(again)[0] == left.tokens + STEP
+
+
+@pytest.mark.parametrize(("trial", "ends"), [("nan", "alone"), ("raises", "with all")])
+def test_of_a_stack_one_diverges_alone_and_an_error_ends_all(
+    place: Place, trial: str, ends: str
+) -> None:
+    if not place.live:
+        pytest.skip("recorded curves do not fail")
+    stack = place.start_stack("slow", trial, "slow2")
+    reports = place.hear(*stack)
+    kinds = [type(of(segment, reports)[-1]) for segment in stack]
+    if ends == "alone":
+        assert kinds == [SegmentEnded, Diverged, SegmentEnded]
+    else:
+        assert kinds == [AttemptLost, AttemptLost, AttemptLost]
+    place.hear(place.start("good"), place.start("good2"))
 
 
 @pytest.mark.parametrize("name", ["inline", "replay", "ray"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.backends import worker
+from orchestrator.backends import attempts, worker
 from orchestrator.backends.base import Report
 from orchestrator.events import AttemptLost, Diverged, PointReported, SegmentEnded, Started
 from orchestrator.values import Checkpoint
@@ -144,7 +144,7 @@ def test_a_checkpoint_that_is_not_there_is_a_lost_attempt(tmp_path: Path, path: 
 def test_a_trial_cannot_leave_the_storage(tmp_path: Path) -> None:
     segment = Started(trial="..", attempt=1, until=STEP)
     with pytest.raises(ValueError, match="no name for a folder"):
-        worker.attempt_folder(segment, tmp_path)
+        attempts.attempt_folder(segment, tmp_path)
 
 
 def left(storage: Path, attempt: str) -> list[int]:

@@ -1,0 +1,157 @@
+"""Ways of telling the annealed loss of a model that was never trained, for `bench_annealing`.
+
+Touches nothing. All see the same: the pool's points at a constant rate and a few cooldowns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.laws.annealed import (
+    AnnealedLaw,
+    on_top_of,
+    stable_law,
+    stable_law_of_curves,
+    widened,
+)
+from orchestrator.laws.annealed_check import check_annealed
+from orchestrator.laws.calibration import calibration_of, checked
+from orchestrator.laws.cooldowns import Cooldown, paired
+from orchestrator.laws.curves import fit_curves
+from orchestrator.laws.fit import fit
+from orchestrator.laws.forms import CHINCHILLA
+from orchestrator.laws.runs import Array, CurveRows, Runs, finished_runs, runs_from_curves
+from orchestrator.laws.uncertainty import bootstrap, interval_of
+
+LEVEL = 0.8
+DRAWS = 200
+OFFSETS_SD = 0.02  # as the report fits the laws of a sweep
+OFFSETS_FROM = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A pool: curves at a constant rate, and cooldowns of some of them."""
+
+    curves: tuple[CurveRows, ...]
+    cooldowns: tuple[Cooldown, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Loss at the questions (Q,), and an interval of single runs there; NaN where none."""
+
+    loss: Array
+    low: Array
+    high: Array
+
+
+Teller = Callable[[Given, Array, Array], Told]
+
+
+def corrected(given: Given, N: Array, D: Array) -> Told:
+    """The law of curves less the gain, as a report quotes it."""
+
+    def build(curves: Sequence[CurveRows], cooldowns: Sequence[Cooldown]) -> AnnealedLaw:
+        law = fit_curves(curves)
+        stable = stable_law_of_curves(law, draws=DRAWS, seed=given.seed)
+        return on_top_of(stable, curves, cooldowns, law.predict, seed=given.seed)
+
+    law = build(given.curves, given.cooldowns)
+    found = check_annealed(build, given.curves, given.cooldowns)
+    return _asked(widened(law, found.factor), N, D, given.seed)
+
+
+def corrected_form(given: Given, N: Array, D: Array) -> Told:
+    """Chinchilla's law of the stable points less the gain."""
+    runs = _stable(given.curves)
+    many = runs.trials >= OFFSETS_FROM
+    law = fit(CHINCHILLA, runs, offsets_sd=OFFSETS_SD if many else None, seed=given.seed)
+    posterior = checked(
+        bootstrap(law, runs, draws=DRAWS, seed=given.seed), calibration_of(law, runs)
+    )
+    stable = stable_law(posterior)
+    return _asked(
+        on_top_of(stable, given.curves, given.cooldowns, seed=given.seed), N, D, given.seed
+    )
+
+
+def annealed_rows(given: Given, N: Array, D: Array) -> Told:
+    """A law of the annealed ends alone, Chinchilla's, with its interval. FitError for too few."""
+    ends = given.cooldowns
+    runs = finished_runs(
+        [given.curves[c.trial].N for c in ends], [c.tokens for c in ends], [c.loss for c in ends]
+    )
+    law = fit(CHINCHILLA, runs, seed=given.seed)
+    posterior = checked(
+        bootstrap(law, runs, draws=DRAWS, seed=given.seed), calibration_of(law, runs)
+    )
+    return _spread(
+        posterior.predictions(N, D), law.predict(N, D), posterior.widened(LEVEL), law.scatter,
+        given.seed,
+    )  # fmt: skip
+
+
+def uncorrected(given: Given, N: Array, D: Array) -> Told:
+    """The law of curves, of stable loss."""
+    law = fit_curves(given.curves)
+    sd = law.sd(N, D, single=True)
+    return _normal(law.predict(N, D), sd)
+
+
+def less_mean(given: Given, N: Array, D: Array) -> Told:
+    """The law of curves less the mean gain of the cooldowns, in nats at equal tokens."""
+    law = fit_curves(given.curves)
+    pairs = paired(given.curves, given.cooldowns, law.predict)
+    gains = pairs.level - pairs.loss
+    spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0
+    return _normal(law.predict(N, D) - gains.mean(), np.hypot(law.sd(N, D, single=True), spread))
+
+
+TELLERS: dict[str, Teller] = {
+    "corrected": corrected,
+    "corrected chinchilla": corrected_form,
+    "annealed rows": annealed_rows,
+    "stable law": uncorrected,
+    "stable less mean": less_mean,
+}
+
+
+def _stable(curves: Sequence[CurveRows]) -> Runs:
+    return runs_from_curves(curves)
+
+
+def _asked(law: AnnealedLaw, N: Array, D: Array, seed: int) -> Told:
+    posterior = law.posterior
+    return _spread(
+        posterior.predictions(N, D), posterior.law.predict(N, D), posterior.widened(LEVEL),
+        posterior.law.scatter, seed,
+    )  # fmt: skip
+
+
+def _spread(drawn: Array, own: Array, widening: float, scatter: float, seed: int) -> Told:
+    """Draws widened about the law's own value, each with a single run's scatter about it."""
+    rng = np.random.default_rng([seed, 3])
+    away = widening * np.log(drawn / own) + scatter * rng.standard_normal(drawn.shape)
+    low, high = interval_of(own * np.exp(away), own, LEVEL)
+    return Told(loss=own, low=low, high=high)
+
+
+def _normal(loss: Array, sd: Array) -> Told:
+    reach = 1.2815515655446004 * sd
+    return Told(loss=loss, low=loss - reach, high=loss + reach)
+
+
+def inside(told: Told, seen: Array) -> Array:
+    """(Q,) whether the interval holds what was seen, 1 or 0."""
+    return ((told.low <= seen) & (seen <= told.high)).astype(np.float64)
+
+
+def mean_gain(gains: Array) -> tuple[float, float]:
+    """The mean and the sd of gains in log loss."""
+    return float(gains.mean()), float(gains.std(ddof=1)) if len(gains) > 1 else math.nan

@@ -1,0 +1,263 @@
+"""The law of the annealing gain, and of annealed loss, on sweeps of known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orchestrator.laws.annealed import (
+    AnnealedLaw,
+    annealed_law,
+    fit_annealed,
+    on_top_of,
+    stable_law,
+    stable_law_of_curves,
+    widened,
+)
+from orchestrator.laws.annealed_check import check_annealed
+from orchestrator.laws.annealing import fit_gain
+from orchestrator.laws.cooldowns import Cooldown, Pairs, paired
+from orchestrator.laws.curves import fit_curves
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.fit import fit
+from orchestrator.laws.forms import CHINCHILLA
+from orchestrator.laws.forms.line import law_of
+from orchestrator.laws.optimum import compute_optimal
+from orchestrator.laws.runs import CurveRows, runs_from_curves
+from orchestrator.laws.uncertainty import LawPosterior, bootstrap
+from tests.orchestrator.laws.sweeps import curves_of_truth, true_loss
+
+N0, D0 = 1e8, 1e10
+
+
+def true_gain(N, D, *, gain: float = 0.03, nu: float = -0.1, delta: float = 0.12):
+    return gain * (np.asarray(N) / N0) ** nu * (np.asarray(D) / D0) ** delta
+
+
+def cooled(
+    curves: list[CurveRows],
+    trials: list[int],
+    *,
+    decay: float = 0.2,
+    scatter: float = 0.0,
+    seed: int = 0,
+    **gain: float,
+) -> list[Cooldown]:
+    """A cooldown off the end of each of these trials, at the level of its own trunk."""
+    rng = np.random.default_rng(seed)
+    found: list[Cooldown] = []
+    for trial in trials:
+        curve = curves[trial]
+        start = float(curve.tokens[-1])
+        end = start * (1.0 + decay)
+        near = curve.tokens >= 0.75 * start
+        level = np.mean(np.log(curve.loss[near] / true_loss(curve.N, curve.tokens[near])))
+        away = float(true_gain(curve.N, end, **gain)) * (1.0 + scatter * rng.normal())
+        loss = float(true_loss(curve.N, end) * np.exp(level - away))
+        found.append(Cooldown(trial=trial, tokens=end, loss=loss, start=start))
+    return found
+
+
+def pairs_of(N, D, *, noise: float = 0.0, seed: int = 0, share=None, rate=None, **gain) -> Pairs:
+    """Pairs at these sizes and tokens, one a trial."""
+    N, D = np.asarray(N, dtype=float), np.asarray(D, dtype=float)
+    rng = np.random.default_rng(seed)
+    shares = np.full(len(N), 0.1) if share is None else np.asarray(share)
+    rates = np.ones(len(N)) if rate is None else np.asarray(rate)
+    gains = true_gain(N, D, **gain) * (shares / 0.1) ** 0.3 * rates**0.6
+    gains = gains * (1.0 + noise * rng.normal(size=len(N)))
+    level = true_loss(N, D)
+    return Pairs(
+        trial=np.arange(len(N)),
+        N=N,
+        D=D,
+        share=shares,
+        rate=rates,
+        gain=gains,
+        level=level,
+        loss=level * np.exp(-gains),
+    )
+
+
+def test_a_pair_holds_neither_the_tokens_of_the_decay_nor_the_offset_of_its_trial() -> None:
+    curves = curves_of_truth(trial_sd=0.05, row_sd=0.0)
+    found = paired(curves, cooled(curves, [0, 4, 9]), true_loss)
+    np.testing.assert_allclose(found.gain, true_gain(found.N, found.D), rtol=1e-9)
+    np.testing.assert_allclose(found.share, 1.0 / 6.0)
+
+
+def test_a_cooldown_far_from_every_point_of_its_trunk_is_no_pair() -> None:
+    curves = curves_of_truth()
+    far = Cooldown(trial=0, tokens=float(curves[0].tokens[-1]) * 3.0, loss=3.0)
+    early = Cooldown(trial=1, tokens=1e6, loss=5.0)
+    found = paired(curves, [far, early, *cooled(curves, [2])], true_loss)
+    assert (len(found), found.unpaired) == (1, 2)
+
+
+def test_many_exact_pairs_give_the_exponents_back() -> None:
+    N, D = np.geomspace(1e7, 1e9, 12), np.geomspace(1e9, 1e11, 12)[[*range(6, 12), *range(6)]]
+    law = fit_gain(pairs_of(N, D, noise=0.003, nu=-0.15, delta=0.2))
+    assert law.own[1:] == pytest.approx([-0.15, 0.2], abs=0.01)
+    mean, sd = law.at(1e10, 1e12)
+    assert mean == pytest.approx(float(true_gain(1e10, 1e12, nu=-0.15, delta=0.2)), abs=3 * sd)
+
+
+def test_few_pairs_say_a_constant_gain_and_leave_the_exponents_open() -> None:
+    law = fit_gain(pairs_of([1e8, 1.2e8], [1e10, 1.1e10], nu=0.0, delta=0.0))
+    assert np.exp(law.own[0]) == pytest.approx(0.03, rel=0.03)
+    assert law.own[1:] == pytest.approx([0.0, 0.0], abs=0.02)
+    near, far = law.at(1e8, 1e10), law.at(1e10, 1e12)
+    assert far[1] > 5 * near[1] > 0
+
+
+def test_share_and_rate_enter_where_they_differ() -> None:
+    N, D = np.geomspace(1e7, 1e9, 12), np.geomspace(1e9, 1e11, 12)[::-1]
+    share, rate = np.tile([0.05, 0.1, 0.2], 4), np.repeat([1.0, 2.0], 6)
+    law = fit_gain(pairs_of(N, D, nu=0.0, delta=0.0, share=share, rate=rate, noise=0.002))
+    assert law.terms == ("gain", "N", "D", "share", "rate")
+    assert law.at(N0, D0)[0] == pytest.approx(0.03, rel=0.03)
+    assert law.share == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "no cooldown"), (1, "one trial alone")])
+def test_no_gain_is_made_up(count: int, said: str) -> None:
+    with pytest.raises(FitError, match=said):
+        fit_gain(pairs_of(np.full(count, 1e8), np.full(count, 1e10)))
+
+
+def test_a_decay_that_failed_is_left_out_and_named() -> None:
+    N = np.geomspace(1e7, 1e9, 8)
+    good = pairs_of(N, np.full(8, 1e10), nu=0.0)
+    gains = good.gain.copy()
+    gains[3] = 0.001
+    stray = Pairs(
+        trial=good.trial, N=N, D=good.D, share=good.share, rate=good.rate, gain=gains,
+        level=good.level, loss=good.loss,
+    )  # fmt: skip
+    law = fit_gain(stray)
+    assert law.pairs == 7
+    assert law.at(N0, D0)[0] == pytest.approx(0.03, rel=0.02)
+    assert any("left out of the annealing gain" in doubt for doubt in law.doubts)
+
+
+def test_a_constant_gain_shifts_the_stable_law() -> None:
+    curves = curves_of_truth(sizes=6, per_size=1, trial_sd=0.0, row_sd=0.0)
+    law = fit(CHINCHILLA, runs_from_curves(curves))
+    stable = stable_law(bootstrap(law, runs_from_curves(curves), draws=50))
+    ends = cooled(curves, [0, 1, 2, 3, 4, 5], nu=0.0, delta=0.0)
+    pairs = paired(curves, ends, stable.predict)
+    found = annealed_law(stable, fit_gain(pairs), pairs)
+    N, D = np.array([1e7, 1e9, 1e10]), np.array([1e9, 1e11, 1e12])
+    np.testing.assert_allclose(
+        np.log(law.predict(N, D) / found.posterior.law.predict(N, D)), 0.03, rtol=0.02
+    )
+    assert found.posterior.law.parameters["E"] == pytest.approx(law.parameters["E"])
+    assert "stable law of 6 trials, less a gain of" in found.words
+    assert "learned on 6 cooldowns" in found.words
+
+
+def test_the_line_of_the_law_of_curves_says_what_its_nodes_say() -> None:
+    law = fit_curves(curves_of_truth(sizes=7, per_size=1))
+    stable = stable_law_of_curves(law, draws=400, seed=0)
+    N, D = np.array([1e7, 1e8, 1e9, 1e10]), np.array([3e9, 1e10, 3e10, 3e11])
+    np.testing.assert_allclose(stable.predict(N, D), law.predict(N, D), rtol=0.002)
+    form = law_of(stable.expression, parameters=stable.known, inputs=("N", "D"))
+    drawn = form.loss(
+        form.absorb(stable.draws, np.zeros(0)),
+        form.covariates(np.stack([N, D]), np.zeros(0)),
+    )
+    np.testing.assert_allclose(drawn.std(axis=0), law.sd(N, D), rtol=0.25)
+
+
+def annealed_of(seed: int, *, cooldowns: int = 6, sizes: int = 8) -> AnnealedLaw:
+    curves = curves_of_truth(sizes=sizes, per_size=1, trial_sd=0.004, seed=seed)
+    rng = np.random.default_rng(seed)
+    trials = sorted(int(k) for k in rng.choice(sizes, cooldowns, replace=False))
+    nu, delta = rng.normal(scale=0.15, size=2)
+    ends = cooled(curves, trials, scatter=0.1, seed=seed, nu=nu, delta=delta)
+    return fit_annealed(curves, ends, draws=120, seed=seed)
+
+
+def coverage(worlds: int) -> float:
+    """Of the 90 % interval of the law, at 1, 3 and 10 times the largest run's size and tokens."""
+    held: list[bool] = []
+    for seed in range(worlds):
+        law = annealed_of(seed).posterior
+        nu, delta = _exponents(seed)
+        for beyond in (1.0, 3.0, 10.0):
+            N, D = 1e9 * beyond, 3.6e10 * beyond
+            truth = float(true_loss(N, D) * np.exp(-true_gain(N, D, nu=nu, delta=delta)))
+            low, high = law.interval(N, D, level=0.9)
+            held.append(bool(low <= truth <= high))
+    return float(np.mean(held))
+
+
+def _exponents(seed: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    rng.choice(8, 6, replace=False)
+    nu, delta = rng.normal(scale=0.15, size=2)
+    return float(nu), float(delta)
+
+
+def test_its_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    assert coverage(12) >= 0.75
+
+
+@pytest.mark.slow
+def test_coverage_over_many_sweeps() -> None:
+    assert 0.85 <= coverage(100) <= 0.99
+
+
+def test_it_answers_as_any_law_does_and_goes_to_json_and_back() -> None:
+    law = annealed_of(3).posterior
+    best = compute_optimal(law, 1e21)
+    assert best.loss.low is not None and best.loss.high is not None
+    assert best.loss.low < best.loss.value < best.loss.high
+    again = LawPosterior.from_json(law.to_json())
+    assert again.interval(1e9, 1e11) == law.interval(1e9, 1e11)
+    assert again.law.phases == ("annealed", "stable")
+
+
+def test_widening_the_stable_law_leaves_the_gain_its_own_width() -> None:
+    curves = curves_of_truth(sizes=6, per_size=1, trial_sd=0.002, row_sd=0.001)
+    runs = runs_from_curves(curves)
+    plain = bootstrap(fit(CHINCHILLA, runs), runs, draws=100)
+    ends = cooled(curves, [0, 1, 2, 3, 4, 5], scatter=0.3)
+    law = on_top_of(stable_law(plain), curves, ends)
+    drawn = np.array(law.posterior.draws)[:, -3]
+    own = law.posterior.law.working[-3]
+    spread = plain.widened(0.9) * np.log(drawn / own).std()
+    straight = law.gain.samples(2000, 0)[:, 0].std()
+    assert spread == pytest.approx(straight, rel=0.2)
+
+
+def test_a_law_that_errs_at_larger_sizes_is_widened() -> None:
+    """The truth bends at the largest sizes, and the check sees it."""
+    curves = [
+        CurveRows(
+            N=curve.N,
+            tokens=curve.tokens,
+            flops=curve.flops,
+            loss=curve.loss * (1.3 if curve.N > 2e8 else 1.0),
+        )
+        for curve in curves_of_truth(sizes=9, per_size=1, trial_sd=0.002)
+    ]
+    ends = cooled(curves, list(range(9)), scatter=0.05)
+
+    def build(some: list[CurveRows], of: list[Cooldown]) -> AnnealedLaw:
+        return fit_annealed(some, of, draws=80)
+
+    found = check_annealed(build, curves, ends)
+    assert found.factor > 1.5 and found.warning is not None
+    law = build(curves, ends)
+    wide = widened(law, found.factor).posterior.interval(1e10, 1e12)
+    low, high = law.posterior.interval(1e10, 1e12)
+    assert wide[0] < low < high < wide[1]
+
+
+def test_a_sound_law_passes_its_check() -> None:
+    curves = curves_of_truth(sizes=9, per_size=1, trial_sd=0.004)
+    ends = cooled(curves, list(range(9)), scatter=0.05)
+    found = check_annealed(lambda some, of: fit_annealed(some, of, draws=80), curves, ends)
+    assert len(found.checks) == 2
+    assert found.factor == 1.0

@@ -14,6 +14,9 @@ import numpy as np
 from orchestrator.state import SweepState
 from orchestrator.values import Decision
 
+NO_MORE = "no more is bought: "
+"""How the reason of a stop begins that ends all buying."""
+
 
 class Policy(Protocol):
     """Chooses. Keeps nothing between calls: the same state gives the same decisions."""
@@ -27,6 +30,18 @@ class Policy(Protocol):
     def decide(self, state: SweepState) -> list[Decision]:
         """What to do now; an empty list when there is nothing to add."""
         ...
+
+
+def ended(state: SweepState) -> str | None:
+    """Why nothing more is bought, as the stops that said so have it; None where none did."""
+    return next(
+        (
+            trial.stop_reason
+            for trial in state.trials.values()
+            if trial.stop_reason is not None and trial.stop_reason.startswith(NO_MORE)
+        ),
+        None,
+    )
 
 
 def randomness(state: SweepState) -> np.random.Generator:

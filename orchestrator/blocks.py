@@ -5,7 +5,6 @@ Frozen pydantic models; touches nothing. Rules that span several blocks live in 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias, cast
@@ -27,7 +26,10 @@ from trainers.quantity import Count, Fraction, Number, parse_number
 
 Positive: TypeAlias = Annotated[Count, Field(ge=1)]
 Above0: TypeAlias = Annotated[Number, Field(gt=0)]
+AtLeast0: TypeAlias = Annotated[Number, Field(ge=0)]
 Share: TypeAlias = Annotated[Fraction, Field(gt=0, lt=1)]
+Lengths: TypeAlias = Annotated[Count, Field(ge=1, le=8)]
+Aim: TypeAlias = Literal["frontier", "target", "recommend"]
 
 
 class Block(BaseModel):
@@ -100,15 +102,18 @@ def _amount(value: object) -> float | str:
 
 
 class Budget(Block):
-    """What may be spent. FLOPs rule every decision; hours and money are further caps.
+    """What may be spent. FLOPs are always accounted; hours and money are further caps, and where
+    they would run out first, policies that weigh gain against cost weigh it against them.
 
-    `lost` is the ceiling, as a share of the FLOPs, on work that crashes may waste beside them.
+    `flops_per_s`: of one worker, as far as is known before segments were timed. `lost` is the
+    ceiling, as a share of the FLOPs, on work that crashes may waste beside them.
     """
 
     flops: Annotated[float | str, BeforeValidator(_amount)]
     gpu_hours: Above0 | None = None
     dollars: Above0 | None = None
     dollars_per_gpu_hour: Above0 | None = None
+    flops_per_s: Above0 | None = None
     lost: Fraction = 0.1
 
     @property
@@ -215,7 +220,8 @@ class Frontier(Block):
     """The lowest loss for the compute, by forecasts; see `policies/frontier`.
 
     `most`: the largest share of the budget in one trial. `certainty`: by how many sd a forecast
-    must be better to overrule the textbook's size.
+    must be better to overrule the textbook's size. `worth` as in Active. The same as `active`
+    under `aim: frontier`.
     """
 
     kind: Literal["frontier"] = "frontier"
@@ -223,33 +229,83 @@ class Frontier(Block):
     gate: bool = True
     most: Share = 0.75
     tokens_per_param: Above0 = 20.0
-    certainty: Annotated[Number, Field(ge=0)] = 2.0
+    certainty: AtLeast0 = 2.0
+    worth: AtLeast0 = 0.0
 
 
 class Recommend(Block):
-    """What tells most about the choice for `deployment_flops`; see `policies/recommend`."""
+    """What tells most about the choice for `deployment_flops`; see `policies/recommend`. `regret`
+    and `worth` as in Active. The same as `active` under `aim: recommend`.
+    """
 
     kind: Literal["recommend"] = "recommend"
     surrogate: Surrogate = "joint_law"
     gate: bool = True
     most: Share = 0.75
     tokens_per_param: Above0 = 20.0
-    certainty: Annotated[Number, Field(ge=0)] = 2.0
+    certainty: AtLeast0 = 2.0
+    regret: Above0 | None = None
+    worth: AtLeast0 = 0.0
+
+
+class Active(Block):
+    """Buys what is expected to serve the sweep's `aim` most for its cost: a law that is right at
+    the target, the choice for the deployment, or the lowest loss for the compute.
+
+    Nothing more is bought once the aim is met: `half_width` (90 %, of log loss) at the target, or
+    the expected `regret` (log loss) of the recommendation. Nor where no purchase is worth its
+    cost: `worth` is the least that one must be expected to save for each share of the budget that
+    it costs, as a share of the half-width, of the regret, or of the loss along the frontier.
+
+    For the aim `target`: `by` law forms on finished runs, or `curves`, one belief of all curves.
+    `lengths`: at how many lengths a candidate is offered, each half the next; more than 1 where a
+    prefix is a true shorter run (a constant rate). The rest are the settings of `Frontier`, for
+    the other two aims.
+    """
+
+    kind: Literal["active"] = "active"
+    by: Literal["forms", "curves"] | None = None
+    lengths: Lengths = 1
+    half_width: Above0 | None = None
+    regret: Above0 | None = None
+    worth: AtLeast0 = 0.0
+    surrogate: Surrogate = "joint_law"
+    gate: bool = True
+    most: Share = 0.75
+    tokens_per_param: Above0 = 20.0
+    certainty: AtLeast0 = 2.0
+
+    def stray(self, aim: Aim) -> tuple[str, str] | None:
+        """A setting that means nothing to this aim, and what to do about it; None where all do."""
+        default = Active()
+        allowed = {
+            "target": ("by", "lengths", "half_width", "worth"),
+            "recommend": ("regret", "worth", *FORECASTING),
+            "frontier": ("worth", *FORECASTING),
+        }
+        if aim != "target" and self.by == "curves":
+            allowed = {key: ("by", *names) for key, names in allowed.items()}
+        for name in Active.model_fields:
+            if name == "kind" or name in allowed[aim]:
+                continue
+            if getattr(self, name) != getattr(default, name):
+                meant = " and ".join(key for key, names in allowed.items() if name in names)
+                return name, f"is for aim: {meant}, not {aim}; remove it, or name another aim"
+        return None
+
+
+FORECASTING = ("surrogate", "gate", "most", "tokens_per_param", "certainty")
+"""Settings of policies that choose by forecasts of single curves."""
 
 
 class Select(Block):
-    """Buys runs for a law that is right at `target`; see `policies/selection` and the policy of
-    each kind.
+    """Buys finished runs for a law that is right at `target`, by another rule than Active: its
+    rivals; see `policies/selection` and the policy of each kind.
 
-    `lengths`: at how many lengths a candidate is offered, each half the next; more than 1 where a
-    prefix is a true shorter run (a constant rate). For `active`: `half_width` (90 %, of log loss)
-    at the target that is enough, and `worth`, the least share of the half-width that a purchase
-    must be expected to save for each share of the budget that it costs. `by: curves` (`active`
-    alone): one belief of all curves, not of law forms, buys lengths of runs; `policies/target`.
+    `lengths` as in Active.
     """
 
     kind: Literal[
-        "active",
         "random",
         "cheapest",
         "cost_weighted_random",
@@ -257,10 +313,7 @@ class Select(Block):
         "v_optimal",
         "published",
     ]
-    by: Literal["forms", "curves"] = "forms"
-    lengths: Annotated[Count, Field(ge=1, le=8)] = 1
-    half_width: Above0 | None = None
-    worth: Annotated[Number, Field(ge=0)] = 0.0
+    lengths: Lengths = 1
 
 
 def _by_kind_alone(value: object) -> object:
@@ -278,6 +331,7 @@ Policy: TypeAlias = Annotated[
     | StaticLadder
     | Frontier
     | Recommend
+    | Active
     | Select,
     Field(discriminator="kind"),
     BeforeValidator(_by_kind_alone),
@@ -300,50 +354,6 @@ class AnnealPlan(Block):
     share: Share = 0.1
     decay: Share = 0.2
     stopped: Count = 2
-
-
-LAW_NAMES = (
-    "power",
-    "power_irreducible",
-    "chinchilla",
-    "kaplan",
-    "broken_power",
-    "farseer",
-)
-"""Law forms of N and D or of C that ship. What stands in no such name is a law in one line."""
-
-
-def _law_form(text: str) -> str:
-    # Lines are parsed where laws are known: this room knows none.
-    if text in LAW_NAMES or any(sign in text for sign in "+-*/^("):
-        return text
-    close = difflib.get_close_matches(text, LAW_NAMES, n=1, cutoff=0.5)
-    near = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(
-        f"{text!r} is no law form; {near}One of: {', '.join(LAW_NAMES)}; or a law in one line, "
-        "such as E + A/N**alpha + B/D**beta"
-    )
-
-
-LawForm: TypeAlias = Annotated[str, Field(max_length=1000), AfterValidator(_law_form)]
-
-
-def _one_or_more(value: object) -> object:
-    if value in ([], ()):
-        raise ValueError("is empty; name a form, such as chinchilla")
-    return value
-
-
-class LawPlan(Block):
-    """Forms to fit, share of each curve dropped as burn-in, bootstrap draws, interval level."""
-
-    forms: Annotated[tuple[LawForm, ...], BeforeValidator(_one_or_more)] = (
-        "power_irreducible",
-        "chinchilla",
-    )
-    burn_in: Annotated[Fraction, Field(lt=1)] = 0.1
-    bootstrap: Annotated[Count, Field(le=100_000)] = 200
-    level: Share = 0.9
 
 
 def _without_secret(value: str) -> str:

@@ -20,20 +20,23 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from orchestrator.blocks import (
     Above0,
+    Active,
+    Aim,
     AnnealPlan,
     Block,
     Budget,
     Exhaustive,
-    LawPlan,
     Policy,
     Positive,
     Recorded,
+    Select,
     Space,
     SuccessiveHalving,
     Target,
     Tracking,
     Uniform,
 )
+from orchestrator.lawplan import LawPlan
 from orchestrator.resources import Resources
 from trainers.config import TrainConfig
 from trainers.documents import Document, SpecError, load_document, validate
@@ -76,6 +79,7 @@ CHANGEABLE = (
     "budget.gpu_hours",
     "budget.dollars",
     "budget.dollars_per_gpu_hour",
+    "budget.flops_per_s",
 )
 """What a resume may change: where and how the sweep runs, never what it tries or learns.
 
@@ -106,7 +110,7 @@ class SweepSpec(Block):
     version: Annotated[Literal[1], BeforeValidator(_first_version)]
     name: Annotated[str, BeforeValidator(_sweep_name)]
     seed: Annotated[Count, Field(lt=2**63)] = 0
-    aim: Literal["frontier", "target", "recommend"] = "frontier"
+    aim: Aim = "frontier"
     target: Target | None = None
     deployment_flops: Above0 | None = None
     trial: dict[str, JsonValue] | None = None
@@ -132,6 +136,39 @@ class SweepSpec(Block):
             return data
         return {**given, "resources": {**resources, "backend": "replay"}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _aim_follows(cls, data: object) -> object:
+        """Who says where the law must be right, or what would be deployed, and buys for it, need
+        not name the aim."""
+        given = _mapping(data)
+        if given is None or "aim" in given or _kind(given.get("policy")) != "active":
+            return data
+        places = {"target": given.get("target"), "recommend": given.get("deployment_flops")}
+        named = [aim for aim, place in places.items() if place is not None]
+        return {**given, "aim": named[0]} if len(named) == 1 else data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hours_alone(cls, data: object) -> object:
+        """Who budgets in hours or money alone may buy the whole pool, as far as they go, from a
+        policy that weighs its gains against them."""
+        given = _mapping(data)
+        budget = _mapping(given.get("budget")) if given is not None else None
+        if given is None or budget is None or budget.get("flops") is not None:
+            return data
+        key = next((key for key in ("gpu_hours", "dollars") if budget.get(key) is not None), None)
+        if key is None:
+            return data
+        kind = _kind(given.get("policy"))
+        if kind not in PRICED:
+            raise FieldError(
+                f"budget.{key}",
+                f"stands alone, and policy {kind} lays its runs out in FLOPs; add budget.flops, "
+                f"such as 20%, or choose one of {', '.join(PRICED)}",
+            )
+        return {**given, "budget": {**budget, "flops": "100%"}}
+
     @model_validator(mode="after")
     def _holds_together(self) -> SweepSpec:
         if self.aim == "target" and self.target is None:
@@ -140,6 +177,16 @@ class SweepSpec(Block):
             raise FieldError(
                 "aim", "needs the compute you would deploy; add deployment_flops: 1e21"
             )
+        if isinstance(self.policy, Select) and self.target is None:
+            raise FieldError(
+                "policy",
+                f"{self.policy.kind} needs to know where the law must be right; add target: "
+                "{params: 7B, tokens: 140B}",
+            )
+        if isinstance(self.policy, Active):
+            stray = self.policy.stray(self.aim)
+            if stray is not None:
+                raise FieldError(f"policy.{stray[0]}", stray[1])
         self._says_what_could_run()
         return self
 
@@ -168,9 +215,19 @@ class SweepSpec(Block):
             raise FieldError("anneal", "cannot branch off recorded curves; remove the block")
 
 
+PRICED = ("active", "frontier", "recommend")
+"""Policies that weigh what a purchase brings against its cost in the unit that binds."""
+
+
 def _mapping(value: object) -> dict[str, object] | None:
     """The value where it is a mapping, else None."""
     return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
+def _kind(policy: object) -> object:
+    """The kind of a policy as written: a name, or a mapping that has one."""
+    named = _mapping(policy)
+    return policy if named is None else named.get("kind")
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:

@@ -1,4 +1,5 @@
-"""Hours and money as caps beside the FLOPs, and how to go on once a cap is spent.
+"""Hours and money as caps beside the FLOPs: what they make purchases cost, when one is spent, and
+how to go on then.
 
 Touches nothing.
 """
@@ -8,8 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from orchestrator.policies.pricing import Purse
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
+from orchestrator.values import Environment
+from trainers.peaks import peak_flops
+
+
+def purse_of(spec: SweepSpec) -> Purse:
+    """What a policy of the spec pays with: the caps without the part that annealing is to take."""
+    budget = spec.budget
+    share = 1.0 - (spec.anneal.share if spec.anneal is not None else 0.0)
+    return Purse(
+        gpu_hours=None if budget.gpu_hours is None else share * budget.gpu_hours,
+        dollars=None if budget.dollars is None else share * budget.dollars,
+        dollars_per_gpu_hour=budget.dollars_per_gpu_hour,
+        gpus=_gpus(spec),
+        flops_per_s=budget.flops_per_s,
+        peak=_peak,
+    )
+
+
+def _peak(environment: Environment) -> float | None:
+    """FLOP/s of the device that workers told of, at most; None where it is not known."""
+    name = dict(environment.facts).get("device_name")
+    return None if name is None else peak_flops(name)
 
 
 def cap_of(spec: SweepSpec) -> Callable[[SweepState], str | None]:
@@ -53,8 +77,12 @@ def raised(spec: SweepSpec, state: SweepState) -> tuple[str, ...]:
 
 
 def _hours(spec: SweepSpec, state: SweepState) -> float:
-    devices = max(spec.resources.gpus_per_trial or 1.0, 1e-9)
-    return state.ledger.device_s / 3600 * devices
+    return state.ledger.device_s / 3600 * _gpus(spec)
+
+
+def _gpus(spec: SweepSpec) -> float:
+    """GPUs of one trial, as hours count them: on CPUs a worker counts as one."""
+    return spec.resources.gpus_per_trial or 1.0
 
 
 def _dollars(spec: SweepSpec, hours: float) -> float | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.assembly import rounds
 from orchestrator.assembly.rounds import RungRow, rounds_of
-from orchestrator.blocks import Asha, Select, SuccessiveHalving
+from orchestrator.blocks import Active, Asha, Select, SuccessiveHalving
 from orchestrator.policies.rungs import grouped
 from orchestrator.pool import Pool, budget_flops, processes_for
 from orchestrator.spec import SweepSpec
@@ -140,7 +140,7 @@ def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
         f"up to {min(most, largest)} trials of one shape train as one stacked model in a slot, "
         "which takes the memory of all of them; losses agree with single training to rounding"
     )
-    if isinstance(spec.policy, Asha | Select):
+    if isinstance(spec.policy, Asha | Active | Select):
         told += f". {spec.policy.kind} starts a trial for each free slot, so few start together"
     return (told,)
 

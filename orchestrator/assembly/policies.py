@@ -7,27 +7,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator import blocks
+from orchestrator.assembly.caps import purse_of
 from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.surrogates import surrogate_of
 from orchestrator.policies.base import Policy
+from orchestrator.policies.pricing import IN_FLOPS, Purse, within
 from orchestrator.spec import SweepSpec
 
 if TYPE_CHECKING:
     from orchestrator.policies.ranking import Ranking
 
 
+FOR: dict[blocks.Aim, str] = {
+    "frontier": "the lowest loss for the compute",
+    "recommend": "what tells most about the deployment",
+    "target": "a law that is right at the target",
+}
+
+
 def bare_policy(spec: SweepSpec) -> Policy:
     """The spec's policy without annealing. Raises Refused where the spec lacks what it needs."""
-    if isinstance(spec.policy, blocks.Select):
+    plan = spec.policy
+    if isinstance(plan, blocks.Select) or (
+        isinstance(plan, blocks.Active) and spec.aim == "target"
+    ):
         from orchestrator.assembly.selecting import selection_of
 
-        return selection_of(spec.policy, spec)
-    return built(spec.policy, spec.deployment_flops)
+        return selection_of(plan, spec)
+    if isinstance(plan, blocks.Active):
+        return _forecasting(plan, spec.aim, spec.deployment_flops, purse_of(spec))
+    return built(plan, spec.deployment_flops, purse_of(spec))
 
 
-def built(chosen: blocks.Policy, deployment_flops: float | None) -> Policy:
-    """The policy of a block. Raises Refused for one that needs a deployment compute and has
-    none."""
+def built(
+    chosen: blocks.Policy, deployment_flops: float | None, purse: Purse = IN_FLOPS
+) -> Policy:
+    """The policy of a block. Raises Refused for one that needs a deployment compute or a target
+    and has none."""
     match chosen:
         case blocks.Exhaustive():
             from orchestrator.policies.exhaustive import Exhaustive
@@ -65,8 +81,8 @@ def built(chosen: blocks.Policy, deployment_flops: float | None) -> Policy:
                 tokens_per_param=plan.tokens_per_param, runs=plan.runs, share=plan.share
             )
         case blocks.Frontier() | blocks.Recommend() as plan:
-            return _forecasting(plan, deployment_flops)
-        case blocks.Select() as plan:
+            return _forecasting(plan, plan.kind, deployment_flops, purse)
+        case blocks.Active() | blocks.Select() as plan:
             raise Refused(f"policy {plan.kind} needs a target; name it in a sweep file")
 
 
@@ -80,23 +96,30 @@ def _ranking(plan: blocks.SuccessiveHalving | blocks.Hyperband) -> Ranking:
     return ByForecast(surrogate=surrogate_of(plan.surrogate), gate=plan.gate)
 
 
-def _forecasting(plan: blocks.Frontier | blocks.Recommend, deployment: float | None) -> Policy:
+def _forecasting(
+    plan: blocks.Frontier | blocks.Recommend | blocks.Active,
+    aim: blocks.Aim,
+    deployment: float | None,
+    purse: Purse,
+) -> Policy:
+    """The policy that serves `frontier` or `recommend`, within what hours and money buy."""
     from orchestrator.policies.choosing import Rule
-
-    rule = Rule(tokens_per_param=plan.tokens_per_param, certainty=plan.certainty)
     from orchestrator.policies.frontier import Frontier
 
+    if plan.worth or (not isinstance(plan, blocks.Frontier) and plan.regret is not None):
+        raise Refused(f"policy.worth and policy.regret are not for aim: {aim} yet; remove them")
+    rule = Rule(tokens_per_param=plan.tokens_per_param, certainty=plan.certainty)
     surrogate = surrogate_of(plan.surrogate)
     frontier = Frontier(surrogate=surrogate, most=plan.most, rule=rule, gate=plan.gate)
-    if isinstance(plan, blocks.Frontier):
-        return frontier
+    if aim == "frontier":
+        return within(frontier, purse)
     from orchestrator.policies.recommend import Recommend
 
     if deployment is None:
         raise Refused(
             "policy recommend needs the compute that you would deploy; add deployment_flops: 1e21"
         )
-    return Recommend(
+    recommend = Recommend(
         surrogate=surrogate,
         deployment_flops=deployment,
         then=frontier,
@@ -104,6 +127,7 @@ def _forecasting(plan: blocks.Frontier | blocks.Recommend, deployment: float | N
         rule=rule,
         gate=plan.gate,
     )
+    return within(recommend, purse)
 
 
 def policy_in_words(spec: SweepSpec) -> str:
@@ -124,12 +148,16 @@ def policy_in_words(spec: SweepSpec) -> str:
                 "parameter)"
             )
         case blocks.Frontier() as plan:
-            return f"frontier (the lowest loss for the compute, by {plan.surrogate})"
+            return f"frontier ({FOR['frontier']}, by {plan.surrogate})"
         case blocks.Recommend() as plan:
-            return f"recommend (what tells most about the deployment, by {plan.surrogate})"
+            return f"recommend ({FOR['recommend']}, by {plan.surrogate})"
+        case blocks.Active() as plan if spec.aim == "target":
+            what = "lengths of runs" if plan.by == "curves" or plan.lengths > 1 else "runs"
+            return f"active (buys {what} for {FOR['target']})"
+        case blocks.Active() as plan:
+            return f"active (buys lengths of runs for {FOR[spec.aim]}, by {plan.surrogate})"
         case blocks.Select() as plan:
-            what = "lengths of runs" if plan.by == "curves" else "runs"
-            return f"{plan.kind} (buys {what} for a law that is right at the target)"
+            return f"{plan.kind} (buys runs for {FOR['target']})"
         case blocks.Uniform():
             return "uniform (the budget divided evenly)"
         case blocks.Exhaustive():

@@ -43,7 +43,9 @@ def rounds_of(spec: SweepSpec, pool: Pool, budget: int) -> tuple[tuple[RungRow, 
             return _textbook(pool, budget, plan.tokens_per_param, plan.runs, plan.share, spec.seed)
         case blocks.Frontier() | blocks.Recommend() as plan:
             return _searching(plan, pool, budget), most
-        case blocks.Select():
+        case blocks.Active() as plan if spec.aim != "target":
+            return _searching(plan, pool, budget), most
+        case blocks.Active() | blocks.Select():
             return _cheapest(pool, budget), most
         case blocks.Uniform():
             share = budget // len(pool)
@@ -112,7 +114,7 @@ def _textbook(
 
 
 def _searching(
-    plan: blocks.Frontier | blocks.Recommend, pool: Pool, budget: int
+    plan: blocks.Frontier | blocks.Recommend | blocks.Active, pool: Pool, budget: int
 ) -> tuple[RungRow, ...]:
     """The starts, and the most that one trial may take at the end."""
     from orchestrator.policies.frontier import START_SHARE, STARTS
@@ -150,7 +152,9 @@ def kept_sizes(sizes: int, candidates: int, last: int, spec: SweepSpec) -> str:
             return "one size: no law can be fitted to one run"
         case blocks.StaticLadder() as plan:
             return f"at most {plan.runs} sizes, one run each"
-        case blocks.Frontier() | blocks.Recommend():
+        case blocks.Active() | blocks.Select() if spec.aim == "target":
+            return f"the cheapest of {candidates} candidates, then what narrows the target most"
+        case blocks.Frontier() | blocks.Recommend() | blocks.Active():
             from orchestrator.policies.frontier import STARTS
 
             return f"the {min(STARTS, sizes)} sizes that start, and those that forecasts choose"

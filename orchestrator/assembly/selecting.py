@@ -16,7 +16,7 @@ TARGET = "(target)"
 """What is asked for, as a candidate; no name of a trial has parentheses."""
 
 
-def selection_of(plan: blocks.Select, spec: SweepSpec) -> Policy:
+def selection_of(plan: blocks.Active | blocks.Select, spec: SweepSpec) -> Policy:
     """The policy of a block, for the spec's target and law forms. Raises Refused where there is
     no target, or the forms are none that the rule can fit."""
     if spec.target is None:
@@ -24,7 +24,7 @@ def selection_of(plan: blocks.Select, spec: SweepSpec) -> Policy:
             f"policy {plan.kind} needs to know where the law must be right; add target: "
             "{params: 7B, tokens: 140B}"
         )
-    if plan.by == "curves":
+    if isinstance(plan, blocks.Active) and plan.by == "curves":
         return _on_curves(plan, spec.target)
     from orchestrator.policies.selection import Selection
 
@@ -40,15 +40,12 @@ def selection_of(plan: blocks.Select, spec: SweepSpec) -> Policy:
     )
 
 
-def _on_curves(plan: blocks.Select, target: blocks.Target) -> Policy:
+def _on_curves(plan: blocks.Active, target: blocks.Target) -> Policy:
     from orchestrator.policies.target import LENGTHS, MISFIT, Target
     from orchestrator.surrogates.joint_law import JointLaw
 
-    if plan.kind != "active" or plan.worth:
-        raise Refused(
-            f"policy {plan.kind} with by: curves cannot be: it is for active, without worth; "
-            "remove by, or set policy: {kind: active, by: curves}"
-        )
+    if plan.worth:
+        raise Refused("policy.worth is not for by: curves yet; remove it, or by")
     # The usual count of FLOPs stands in for the target's own; it is never run.
     asked = Candidate(
         id=TARGET,
@@ -64,7 +61,7 @@ def _on_curves(plan: blocks.Select, target: blocks.Target) -> Policy:
     )
 
 
-def _rule(plan: blocks.Select, forms: tuple[LawForm, ...]) -> Rule:
+def _rule(plan: blocks.Active | blocks.Select, forms: tuple[LawForm, ...]) -> Rule:
     from orchestrator.policies.posterior import Learner, Optima
 
     match plan.kind:
@@ -107,7 +104,7 @@ def _rule(plan: blocks.Select, forms: tuple[LawForm, ...]) -> Rule:
             return Published(form=form, solver=solver)
 
 
-def _one(plan: blocks.Select, forms: tuple[LawForm, ...]) -> tuple[LawForm, ...]:
+def _one(plan: blocks.Active | blocks.Select, forms: tuple[LawForm, ...]) -> tuple[LawForm, ...]:
     if len(forms) != 1:
         raise Refused(
             f"policy {plan.kind} takes one law, and law.forms has {len(forms)}; set law.forms: "

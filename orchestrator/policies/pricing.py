@@ -96,6 +96,11 @@ class Purse:
     flops_per_s: float | None = None
     peak: Callable[[Environment], float | None] = _no_speed
 
+    @property
+    def capped(self) -> bool:
+        """Whether there is a cap beside the FLOPs."""
+        return bool(self._caps())
+
     def spent_hours(self, state: SweepState) -> float:
         """GPU-hours that workers reported."""
         return state.ledger.device_s / 3600 * self.gpus
@@ -126,6 +131,16 @@ class Purse:
             return known
         return replace(known, unit=unit, budget=most * hour, left=left * hour, hour=hour)
 
+    def affordable(self, state: SweepState) -> SweepState:
+        """The state with a budget that the caps can pay for; the state itself without a cap."""
+        prices = self.prices(state)
+        if prices.pace is None or prices.unit == "FLOPs":
+            return state
+        speed = self.speed(state, prices.pace)
+        buys = int(prices.hours_left * 3600 / self.gpus * speed)
+        budget = state.terms.budget - max(0, state.remaining - buys)
+        return replace(state, terms=replace(state.terms, budget=budget))
+
     @staticmethod
     def speed(state: SweepState, pace: Pace) -> float:
         """FLOP/s of one worker over the whole pool, to the end."""
@@ -143,12 +158,15 @@ class Purse:
         return found
 
     def _pace(self, state: SweepState) -> Pace | None:
-        timings: list[tuple[int, Timing]] = [
-            (state.pool.position(trial.id), timing)
+        timings: list[tuple[int, int, Timing]] = [
+            (back, state.pool.position(trial.id), timing)
             for trial in state.trials.values()
-            for timing in trial.timings
+            for back, timing in enumerate(trial.timings, -len(trial.timings))
         ]
-        return learned(state.pool.candidates, timings, self._stated(state))
+        # The newest of each trial last: older ones are the first to be forgotten.
+        timings.sort(key=lambda entry: entry[0])
+        seen = [(place, timing) for _, place, timing in timings]
+        return learned(state.pool.candidates, seen, self._stated(state))
 
     def _stated(self, state: SweepState) -> Speed | None:
         if self.flops_per_s is not None:
@@ -181,14 +199,9 @@ class Within:
 
     def decide(self, state: SweepState) -> list[Decision]:
         """What the policy decides under the budget that can be paid for."""
-        return self.policy.decide(self.affordable(state))
+        return self.policy.decide(self.purse.affordable(state))
 
-    def affordable(self, state: SweepState) -> SweepState:
-        """The state with a budget that the caps can pay for; the state itself without a cap."""
-        prices = self.purse.prices(state)
-        if prices.pace is None or prices.unit == "FLOPs":
-            return state
-        speed = self.purse.speed(state, prices.pace)
-        buys = int(prices.hours_left * 3600 / self.purse.gpus * speed)
-        budget = state.terms.budget - max(0, state.remaining - buys)
-        return replace(state, terms=replace(state.terms, budget=budget))
+
+def within(policy: Policy, purse: Purse) -> Policy:
+    """The policy, held to what the purse buys; the policy itself where the purse has no cap."""
+    return Within(policy=policy, purse=purse) if purse.capped else policy

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from orchestrator.blocks import Active
 from orchestrator.pool import load_sweep
 from orchestrator.ranges import Span, plain
 from orchestrator.spec import (
@@ -260,3 +261,34 @@ def test_reading_a_sweep_loads_no_engine(file: Path) -> None:
         [sys.executable, "-c", code, str(file)], cwd=ROOT, capture_output=True, text=True
     )
     assert run.stdout.strip() == "[]", run.stderr
+
+
+AT = "target={params: 1B, tokens: 20B}"
+DEPLOYED = "deployment_flops=1e21"
+
+
+@pytest.mark.parametrize(
+    ("asked", "aim"),
+    [([AT], "target"), ([DEPLOYED], "recommend"), ([], "frontier"), ([AT, DEPLOYED], "frontier")],
+)
+def test_the_aim_of_active_follows_from_what_is_asked(
+    asked: list[str], aim: str, file: Path
+) -> None:
+    spec = load_spec(file, ["policy=active", *asked])
+    assert spec.aim == aim
+    assert spec_from_json(canonical_json(spec)) == spec
+    assert load_spec(file, ["policy=uniform", *asked]).aim == "frontier"
+
+
+def test_a_stated_aim_stands(file: Path) -> None:
+    spec = load_spec(file, ["policy={kind: active, worth: 1%}", "aim=recommend", AT, DEPLOYED])
+    assert isinstance(spec.policy, Active)
+    assert (spec.aim, spec.policy.worth) == ("recommend", 0.01)
+
+
+def test_hours_alone_allow_the_whole_pool(file: Path) -> None:
+    file.write_text(TEXT.replace("budget: {flops: 20%}", "budget: {gpu_hours: 4}"))
+    spec = load_spec(file, ["policy=frontier"])
+    assert (spec.budget.flops, spec.budget.gpu_hours) == ("100%", 4.0)
+    with pytest.raises(SpecError, match=r"policy successive_halving lays its runs out in FLOPs"):
+        load_spec(file)

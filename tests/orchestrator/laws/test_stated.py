@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.blocks import LAW_NAMES, LawPlan
+from orchestrator.lawplan import LAW_NAMES, LawPlan
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import NAMED

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.events import AttemptLost, Decided, PointReported, SegmentEnded, Started
-from orchestrator.policies.pricing import IN_FLOPS, Purse, Within, in_words
+from orchestrator.policies.exhaustive import Exhaustive
+from orchestrator.policies.pricing import IN_FLOPS, Purse, in_words, within
 from orchestrator.policies.uniform import Uniform
 from orchestrator.state import SweepState, fold
-from orchestrator.values import Environment, Extend, Point
+from orchestrator.values import Checkpoint, Environment, Extend, Point
 from tests.orchestrator.worlds import fresh, small_pool
 
 POOL, _ = small_pool()
@@ -47,8 +48,6 @@ def test_a_segment_that_goes_on_is_timed_from_where_it_began() -> None:
     state = ran(fresh(POOL, 1e9), FIRST.id, 1000, 7.5)
     trial = FIRST.id
     point = Point(tokens=3000, flops=float(FIRST.flops(3000)), loss=2.9, elapsed_s=4.0)
-    from orchestrator.values import Checkpoint
-
     at = Checkpoint(tokens=1000, path="c")
     state = fold(
         state,
@@ -71,7 +70,9 @@ def test_who_budgets_in_flops_pays_exact_flops() -> None:
     assert prices.unit == "FLOPs"
     assert prices.of(FIRST, 1000, 2500) == FIRST.flops(2500) - FIRST.flops(1000)
     assert (prices.left, prices.budget) == (state.remaining, state.terms.budget)
-    assert Within(policy=Uniform(), purse=IN_FLOPS).affordable(state) is state
+    assert IN_FLOPS.affordable(state) is state
+    policy = Uniform()
+    assert within(policy, IN_FLOPS) is policy
 
 
 def test_before_any_segment_flops_stand_in_unless_a_speed_is_known() -> None:
@@ -125,12 +126,12 @@ def test_what_is_spent_and_on_its_way_is_no_longer_left() -> None:
 def test_a_policy_of_shares_gets_the_flops_that_the_hours_still_buy() -> None:
     state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
     hours = (POOL.exhaustive_flops / 1e6 + 6.0) / 3600
-    within = Within(policy=Uniform(), purse=Purse(gpu_hours=hours / 10))
-    seen = within.affordable(state)
+    seen = Purse(gpu_hours=hours / 10).affordable(state)
     assert 0.05 < seen.terms.budget / POOL.exhaustive_flops < 0.2
     assert seen.remaining >= 0
-    spent = Within(policy=Uniform(), purse=Purse(gpu_hours=1e-9)).affordable(state)
-    assert spent.remaining == 0
+    spent = Purse(gpu_hours=1e-9)
+    assert spent.affordable(state).remaining == 0
+    assert within(Exhaustive(), spent).decide(state) == []
 
 
 def test_small_amounts_are_said_in_seconds() -> None:

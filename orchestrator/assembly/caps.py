@@ -17,17 +17,29 @@ from trainers.peaks import peak_flops
 
 
 def purse_of(spec: SweepSpec) -> Purse:
-    """What a policy of the spec pays with: the caps without the part that annealing is to take."""
+    """What the sweep may take of hours and money, and what is known of speed."""
     budget = spec.budget
-    share = 1.0 - (spec.anneal.share if spec.anneal is not None else 0.0)
     return Purse(
-        gpu_hours=None if budget.gpu_hours is None else share * budget.gpu_hours,
-        dollars=None if budget.dollars is None else share * budget.dollars,
+        gpu_hours=budget.gpu_hours,
+        dollars=budget.dollars,
         dollars_per_gpu_hour=budget.dollars_per_gpu_hour,
         gpus=_gpus(spec),
         flops_per_s=budget.flops_per_s,
         peak=_peak,
     )
+
+
+def hours_of(spec: SweepSpec) -> float | None:
+    """GPU-hours that the caps allow; None without one."""
+    budget, price = spec.budget, spec.budget.dollars_per_gpu_hour
+    bought = budget.dollars / price if budget.dollars is not None and price is not None else None
+    return min((cap for cap in (budget.gpu_hours, bought) if cap is not None), default=None)
+
+
+def trunks_purse_of(spec: SweepSpec) -> Purse:
+    """The same without the part that annealing is to take: what the policy itself pays with."""
+    purse = purse_of(spec)
+    return purse if spec.anneal is None else purse.part(1.0 - spec.anneal.share)
 
 
 def _peak(environment: Environment) -> float | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from orchestrator.assembly.caps import purse_of
 from orchestrator.assembly.folders import SweepFolder
 from orchestrator.assembly.policies import bare_policy, policy_in_words
 from orchestrator.assembly.refusal import Refused
@@ -34,7 +35,13 @@ def policy_of(spec: SweepSpec) -> Policy:
     from orchestrator.policies.annealed import Annealed
 
     plan = spec.anneal
-    return Annealed(policy=policy, share=plan.share, decay=plan.decay, stopped=plan.stopped)
+    return Annealed(
+        policy=policy,
+        share=plan.share,
+        decay=plan.decay,
+        stopped=plan.stopped,
+        purse=purse_of(spec),
+    )
 
 
 def in_words(spec: SweepSpec) -> str:

@@ -11,11 +11,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from orchestrator.assembly import rounds
+from orchestrator.assembly.caps import hours_of
 from orchestrator.assembly.rounds import RungRow, rounds_of
 from orchestrator.blocks import Active, Asha, Select, SuccessiveHalving
 from orchestrator.policies.rungs import grouped
 from orchestrator.pool import Pool, budget_flops, processes_for
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import PRICED, SweepSpec
 from trainers.config import TrainConfig
 from trainers.quantity import format_quantity
 
@@ -71,9 +72,10 @@ def plan_of(
     spec: SweepSpec, pool: Pool, *, workers: int | None = None, flops_per_s: float | None = None
 ) -> Plan:
     """The plan; `workers` stands in where the spec leaves their number to the machine, and
-    `flops_per_s` is what one worker does."""
+    `flops_per_s` is what one worker does, as the spec says without it."""
+    flops_per_s = flops_per_s or spec.budget.flops_per_s
     workers = spec.resources.workers or workers
-    budget = budget_flops(spec, pool)
+    budget = _affordable(spec, budget_flops(spec, pool), flops_per_s)
     annealing = int(budget * spec.anneal.share) if spec.anneal else 0
     trunks = budget - annealing
     rungs, planned = rounds_of(spec, pool, trunks)
@@ -110,6 +112,14 @@ def plan_of(
         notes=(*pool.notes, *_shared(spec, pool), *_in_step(spec, pool)),
     )
     return _with_warnings(plan, spec, pool)
+
+
+def _affordable(spec: SweepSpec, budget: int, flops_per_s: float | None) -> int:
+    """The budget of FLOPs, or what hours and money buy of them under a policy that ends there."""
+    hours = hours_of(spec)
+    if spec.policy.kind not in PRICED or hours is None or flops_per_s is None:
+        return budget
+    return min(budget, int(hours * 3600 / (spec.resources.gpus_per_trial or 1.0) * flops_per_s))
 
 
 def _shared(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
@@ -203,14 +213,23 @@ def _with_warnings(plan: Plan, spec: SweepSpec, pool: Pool) -> Plan:
         ("dollars", plan.dollars, plan.dollars_cap, "dollars"),
     )
     for what, planned, cap, key in caps:
-        if planned is not None and cap is not None and planned > cap:
+        if cap is None or (planned is not None and planned <= 1.001 * cap):
+            continue
+        if policy.kind in PRICED:
+            found.append(
+                f"how much budget.{key} {cap:g} buys is learned from the first segments, and "
+                f"{policy.kind} ends there: say how fast a worker is with budget.flops_per_s, or "
+                "--flops-per-s, to see it in this plan"
+            )
+        elif planned is not None:
             found.append(
                 f"the plan takes {planned:.3g} {what} and budget.{key} allows {cap:g}: the sweep "
                 "will pause before its end"
             )
-        elif planned is None and cap is not None:
+        else:
             found.append(
-                f"budget.{key} cannot be checked: say how fast a worker is with --flops-per-s"
+                f"budget.{key} cannot be checked: say how fast a worker is with --flops-per-s, or "
+                "budget.flops_per_s"
             )
     return replace(plan, warnings=tuple(found))
 

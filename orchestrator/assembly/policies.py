@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator import blocks
-from orchestrator.assembly.caps import purse_of
+from orchestrator.assembly.caps import trunks_purse_of
 from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.surrogates import surrogate_of
 from orchestrator.policies.base import Policy
@@ -35,8 +35,8 @@ def bare_policy(spec: SweepSpec) -> Policy:
 
         return selection_of(plan, spec)
     if isinstance(plan, blocks.Active):
-        return _forecasting(plan, spec.aim, spec.deployment_flops, purse_of(spec))
-    return built(plan, spec.deployment_flops, purse_of(spec))
+        return _forecasting(plan, spec.aim, spec.deployment_flops, trunks_purse_of(spec))
+    return built(plan, spec.deployment_flops, trunks_purse_of(spec))
 
 
 def built(

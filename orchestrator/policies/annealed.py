@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from orchestrator.policies.base import Policy, randomness
+from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.state import SweepState
 from orchestrator.trial import Trial
 from orchestrator.values import Anneal, Checkpoint, Decision
@@ -20,13 +21,15 @@ from orchestrator.values import Anneal, Checkpoint, Decision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annealed:
-    """`policy`, then annealing. `share` of the budget pays for the branches; each decays over
-    `decay` of the tokens its trunk has seen; `stopped` stopped trials are sampled."""
+    """`policy`, then annealing. `share` of the budget pays for the branches, or of what hours and
+    money of the `purse` buy where that is less; each decays over `decay` of the tokens its trunk
+    has seen; `stopped` stopped trials are sampled."""
 
     policy: Policy
     share: float
     decay: float
     stopped: int
+    purse: Purse = IN_FLOPS
 
     @property
     def name(self) -> str:
@@ -58,7 +61,7 @@ class Annealed:
         return decisions
 
     def _set_aside(self, state: SweepState) -> int:
-        return int(state.terms.budget * self.share)
+        return int(self.purse.affordable(state).terms.budget * self.share)
 
     def _trunk_only(self, state: SweepState) -> SweepState:
         """The sweep as the wrapped policy sees it: without branches and their budget."""

@@ -101,6 +101,14 @@ class Purse:
         """Whether there is a cap beside the FLOPs."""
         return bool(self._caps())
 
+    def part(self, share: float) -> Purse:
+        """A purse of a share of the caps."""
+        return replace(
+            self,
+            gpu_hours=None if self.gpu_hours is None else share * self.gpu_hours,
+            dollars=None if self.dollars is None else share * self.dollars,
+        )
+
     def spent_hours(self, state: SweepState) -> float:
         """GPU-hours that workers reported."""
         return state.ledger.device_s / 3600 * self.gpus

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.assembly import parts
 from orchestrator.assembly.folders import folder_of
+from orchestrator.assembly.plan import plan_of
 from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.specs import read_spec
 from orchestrator.blocks import SURROGATES
@@ -38,6 +39,38 @@ def test_recommend_needs_to_know_what_would_be_deployed(tmp_path: Path) -> None:
     spec, _ = read_spec(str(specs.recorded(tmp_path)), ["policy={kind: recommend}"])
     with pytest.raises(Refused, match="add deployment_flops"):
         parts.policy_of(spec)
+
+
+AIMS = {
+    "target": ("target={params: 1e9, tokens: 2e10}", "active", "right at the target"),
+    "recommend": ("deployment_flops=1e15", "recommend", "tells most about the deployment"),
+    "frontier": ("aim=frontier", "frontier", "the lowest loss for the compute"),
+}
+
+
+@pytest.mark.parametrize("aim", AIMS)
+def test_active_serves_the_aim_of_the_sweep(aim: str, tmp_path: Path) -> None:
+    asked, name, words = AIMS[aim]
+    spec, pool = read_spec(str(specs.recorded(tmp_path)), ["policy=active", asked])
+    assert spec.aim == aim
+    assert parts.policy_of(spec).name == name
+    assert parts.in_words(spec).startswith("active (") and words in parts.in_words(spec)
+    assert plan_of(spec, pool).rungs
+
+
+def test_hours_hold_policies_that_lay_out_shares(tmp_path: Path) -> None:
+    from orchestrator.policies.annealed import Annealed
+    from orchestrator.policies.pricing import Within
+
+    path = str(specs.live(tmp_path))
+    spec, _ = read_spec(path, ["policy=frontier", "budget={flops: 60%, gpu_hours: 2}"])
+    policy = parts.policy_of(spec)
+    assert isinstance(policy, Annealed) and isinstance(policy.policy, Within)
+    assert policy.purse.gpu_hours == 2.0
+    assert policy.policy.purse.gpu_hours == pytest.approx(1.8)
+    alone, _ = read_spec(path, ["policy=frontier"])
+    bare = parts.policy_of(alone)
+    assert isinstance(bare, Annealed) and not isinstance(bare.policy, Within)
 
 
 WITH_TORCH = ("multi_task_gp", "latent_gp", "deep_ensemble")

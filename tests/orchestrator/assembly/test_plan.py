@@ -44,6 +44,22 @@ def test_time_and_money_follow_from_a_workers_speed_alone(tmp_path: Path) -> Non
     assert any("20 dollars" in warning for warning in slow.warnings)
 
 
+def test_a_policy_that_weighs_hours_is_planned_within_them(tmp_path: Path) -> None:
+    path = specs.recorded(tmp_path)
+    path.write_text(path.read_text().replace("budget: {flops: 40%}", "budget: {gpu_hours: 1}"))
+    overrides = ["policy={kind: active, lengths: 4}", "target={params: 1e9, tokens: 2e10}"]
+    spec, pool = read_spec(str(path), overrides)
+    blind = plan_of(spec, pool)
+    assert blind.budget == pool.exhaustive_flops and blind.gpu_hours is None
+    assert any("is learned from the first segments" in warning for warning in blind.warnings)
+    speed = pool.exhaustive_flops / 36000
+    stated, _ = read_spec(str(path), [*overrides, f"budget.flops_per_s={speed}"])
+    for known in (plan_of(stated, pool), plan_of(spec, pool, flops_per_s=speed)):
+        assert known.budget == pytest.approx(pool.exhaustive_flops / 10)
+        assert known.gpu_hours is not None and known.gpu_hours <= 1.0
+        assert not any("gpu_hours" in warning for warning in known.warnings)
+
+
 def test_annealing_is_paid_from_the_same_budget(tmp_path: Path) -> None:
     spec, pool = read_spec(str(specs.live(tmp_path)), [])
     plan = plan_of(spec, pool)

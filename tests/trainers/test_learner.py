@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,6 +15,7 @@ from trainers.config import ModelConfig, TrainConfig
 from trainers.device import Device
 from trainers.distributed import Group
 from trainers.learner import Learner, cached_rows, compiles, garbage_kept, smaller
+from trainers.memory import TooLarge
 from trainers.network import build_network
 
 Make = Callable[..., TrainConfig]
@@ -84,15 +85,26 @@ def test_passes_suit_the_cache_of_a_cpu_in_fp32(make_config: Make) -> None:
     assert rows(128, 16, precision="bf16") is None
 
 
-def test_one_sequence_that_does_not_fit_is_an_error(make_config: Make) -> None:
-    with pytest.raises(torch.OutOfMemoryError):
+def test_one_sequence_that_does_not_fit_is_an_error_with_advice(make_config: Make) -> None:
+    with pytest.raises(TooLarge, match=r"even one sequence at a time \(planted\): use more of a"):
         Learner(make_config(), CPU, narrow(0)).step(windows(), 1e-2)
 
 
-def test_a_group_does_not_cut_batches_behind_each_others_backs(make_config: Make) -> None:
-    group = Group(rank=0, workers=2)
-    with pytest.raises(torch.OutOfMemoryError):
-        Learner(make_config(), CPU, narrow(6), group=group).step(windows(), 1e-2)
+class Silent(Group):
+    """One of two processes, whose sums are left out."""
+
+    def add_up(self, parameters: Sequence[Tensor]) -> None:
+        """Nothing."""
+
+
+def test_each_of_a_group_cuts_its_own_share(make_config: Make) -> None:
+    """What it hands to the sum over the processes is the same, however it came about."""
+    group = Silent(rank=0, workers=2)
+    whole = Learner(make_config(), CPU, group=group)
+    cut = Learner(make_config(), CPU, narrow(4), group=group)
+    one, other = whole.step(windows(6), 1e-2), cut.step(windows(6), 1e-2)
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert cut.micro_batch == 3
 
 
 def test_smaller_divides() -> None:

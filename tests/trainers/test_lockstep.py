@@ -11,8 +11,10 @@ import torch
 
 from trainers.config import ModelConfig, TrainConfig
 from trainers.course import SegmentError
+from trainers.families import FAMILIES
 from trainers.lockstep import Member, train_lockstep
 from trainers.loop import Report, train
+from trainers.memory import TooLarge
 from trainers.network import build_network
 from trainers.stacked import Stack, StackError
 
@@ -180,9 +182,45 @@ def test_seconds_are_shared(make_config: Make, tmp_path: Path) -> None:
     assert torch.tensor([r[-1].elapsed_s for r in together.values()]).std() == 0
 
 
-@pytest.mark.parametrize(
-    "family", ["gpt", "gpt_neox", "llama", "mistral", "olmo2", "qwen2", "qwen3"]
-)
+class Narrow:
+    """A device that holds the hidden values of so many sequences."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+        self.seen: list[int] = []
+        forward = Stack.forward
+
+        def narrow(stack: Stack, windows: torch.Tensor) -> torch.Tensor:
+            losses = forward(stack, windows)
+            if torch.is_grad_enabled():
+                self.seen.append(len(windows))
+                if len(windows) > rows:
+                    raise torch.OutOfMemoryError("planted")
+            return losses
+
+        monkeypatch.setattr(Stack, "forward", narrow)
+
+
+def test_batches_that_do_not_fit_are_cut(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four members with four sequences a step each, where nine fit."""
+    whole = told(train_lockstep(members(make_config, tmp_path / "whole"), until=4 * STEP))
+    device = Narrow(monkeypatch, 9)
+    cut = told(train_lockstep(members(make_config, tmp_path / "cut"), until=4 * STEP))
+    assert device.seen == [16] + [8] * 8
+    for place in range(4):
+        alike(cut[place], whole[place])
+
+
+def test_members_that_do_not_fit_at_all_say_so(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Narrow(monkeypatch, 3)
+    with pytest.raises(TooLarge, match=r"4 models in lockstep do not fit .*: use fewer in"):
+        told(train_lockstep(members(make_config, tmp_path), until=STEP))
+
+
+@pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.stacks])
 def test_stacks_of_every_family_give_each_member_its_loss_and_gradients(family: str) -> None:
     config = ModelConfig.model_validate(
         {"family": family, "layers": 2, "width": 32, "heads": 4, "context": 16}
@@ -216,6 +254,7 @@ def test_stacks_of_every_family_give_each_member_its_loss_and_gradients(family: 
 
 
 def test_a_family_that_cannot_be_stacked_is_refused() -> None:
+    assert [name for name, family in FAMILIES.items() if not family.stacks] == ["gpt2"]
     config = ModelConfig.model_validate(
         {"family": "gpt2", "layers": 1, "width": 32, "heads": 4, "context": 16}
     )

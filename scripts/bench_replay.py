@@ -6,8 +6,8 @@
     scripts/bench_replay.py --crossing 0,0.5,0.9 --noise none,ou --budget 10% --view crossings
     scripts/bench_replay.py --rates 5x4 --budget 5%,20%
 
-Any CSV with curve_id, tokens, flops, loss works (params and settings help); several --curves are
-one pool. Lists are separated by commas. --budget takes FLOPs or shares of what a pool costs.
+Any CSV with curve_id, tokens, flops, loss works (params and settings help; without params N is
+that of C = 6 N D); several --curves are one pool. Lists are separated by commas. --budget takes FLOPs or shares of what a pool costs.
 --policy and --surrogate pick who takes part. --out FILE keeps every replay as a line of JSON and
 goes on where it stopped (it knows nothing of changes of the code: a new state, a new file);
 --kept shows what it holds; --jobs runs several pools at once. --view worse: each cell of the

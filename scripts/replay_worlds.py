@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -119,12 +119,20 @@ def _short(name: str) -> str:
 def _tables(files: tuple[str, ...]) -> dict[str, RecordedCurve]:
     """The curves of all tables; with several, ids carry the table's name."""
     if len(files) == 1:
-        return read_recorded(files[0])
+        return {trial: _sized(curve) for trial, curve in read_recorded(files[0]).items()}
     return {
-        f"{_short(name)}.{trial}": curve
+        f"{_short(name)}.{trial}": _sized(curve)
         for name in files
         for trial, curve in read_recorded(name).items()
     }
+
+
+def _sized(curve: RecordedCurve) -> RecordedCurve:
+    """A curve of no stated size is as large as its compute says, by C = 6 N D: what a textbook's
+    rule and a law need."""
+    if curve.params is not None:
+        return curve
+    return replace(curve, params=max(1, round(curve.flops[-1] / curve.tokens[-1] / 6)))
 
 
 @cache

@@ -14,7 +14,7 @@ from scripts.bench_replay import main
 from scripts.replay_contestants import contestants
 from scripts.replay_suites import NAMED, SUITES, suite
 from scripts.replay_views import promises, worse_than_safe
-from scripts.replay_worlds import Cell, about
+from scripts.replay_worlds import Cell, Source, about, world
 
 Bench = Callable[..., tuple[int, str, str]]
 KEPT = {
@@ -148,6 +148,24 @@ def test_every_suite_names_cells_that_can_be_replayed(tmp_path: Path) -> None:
         == half.flops(3)
         == pytest.approx(0.5 * 20 / 24 * sum(6e8 * (k + 1) * 10**6 for k in range(24)))
     )
+
+
+def test_curves_of_no_stated_size_are_as_large_as_their_compute(
+    tmp_path: Path, bench: Bench
+) -> None:
+    rows = [
+        f"m{n},{d},{6 * n * d},{2 + (1e6 / n) ** 0.3 + (1e6 / d) ** 0.3}"
+        for n in (10**6, 3 * 10**6, 10**7)
+        for d in (10**6, 10**7, 10**8)
+    ]
+    file = tmp_path / "unsized.csv"
+    file.write_text("curve_id,tokens,flops,loss\n" + "\n".join(rows))
+    source = Source(files=(str(file),))
+    assert [c.params for c in world(source, 0)[0].candidates] == [10**6, 3 * 10**6, 10**7]
+    args = ["--curves", str(file), "--budget", "20%", "--subsets", "2", "--json"]
+    code, said, _ = bench(*args, "--policy", "static_ladder", "--surrogate", "none")
+    assert code == 0
+    assert json.loads(said)["rows"][1]["best_loss"] > 2
 
 
 def test_nonsense_is_refused_in_words(bench: Bench) -> None:

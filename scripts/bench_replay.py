@@ -7,12 +7,12 @@
     scripts/bench_replay.py --rates 5x4 --budget 5%,20%
 
 Any CSV with curve_id, tokens, flops, loss works (params and settings help; without params N is
-that of C = 6 N D); several --curves are one pool. Lists are separated by commas. --budget takes FLOPs or shares of what a pool costs.
---policy and --surrogate pick who takes part. --out FILE keeps every replay as a line of JSON and
-goes on where it stopped (it knows nothing of changes of the code: a new state, a new file);
---kept shows what it holds; --jobs runs several pools at once. --view worse: each cell of the
-policies behind the gate against the better of plain halving and the static ladder; --view
-crossings: regret against the share of curves that cross.
+that of C = 6 N D); several --curves are one pool. Lists are separated by commas. --budget takes
+FLOPs or shares of what a pool costs. --policy and --surrogate pick who takes part. --out FILE
+keeps every replay as a line of JSON and goes on where it stopped (it knows nothing of changes of
+the code: a new state, a new file); --kept shows what it holds; --jobs runs several pools at once.
+--view worse: each cell of the policies behind the gate against the better of plain halving and the
+static ladder; --view crossings: regret against the share of curves that cross.
 
 Records: `gain_vs_halving_pct` is (L_halving - L) / L_halving of the best loss against literal
 Successive Halving (arXiv 2605.17234), paired by pool, with a 95 % bootstrap interval over pools;

@@ -316,8 +316,23 @@ def _sorted(value: Any) -> Any:
 
 
 def spec_from_json(text: str) -> SweepSpec:
-    """The spec in its canonical JSON. Raises pydantic.ValidationError (a ValueError)."""
-    return SweepSpec.model_validate(json.loads(text))
+    """The spec in its canonical JSON, of this release or an earlier one. Raises
+    pydantic.ValidationError (a ValueError)."""
+    return SweepSpec.model_validate(_of_today(json.loads(text)))
+
+
+def _of_today(data: object) -> object:
+    """The data of an earlier release, in which every policy that buys for a law had the settings
+    of `active`, and `active` bought for the target whatever the aim."""
+    given = _mapping(data)
+    policy = _mapping(given.get("policy")) if given is not None else None
+    if given is None or policy is None or "half_width" not in policy or "regret" in policy:
+        return data
+    if policy.get("kind") == "active":
+        by = None if policy.get("by") == "forms" else policy.get("by")
+        return {**given, "aim": "target", "policy": {**policy, "by": by}}
+    kept = {key: value for key, value in policy.items() if key in Select.model_fields}
+    return {**given, "policy": kept}
 
 
 def spec_digest(spec: SweepSpec) -> str:

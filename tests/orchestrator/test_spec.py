@@ -292,3 +292,15 @@ def test_hours_alone_allow_the_whole_pool(file: Path) -> None:
     assert (spec.budget.flops, spec.budget.gpu_hours) == ("100%", 4.0)
     with pytest.raises(SpecError, match=r"policy successive_halving lays its runs out in FLOPs"):
         load_spec(file)
+
+
+@pytest.mark.parametrize("kind", ["active", "random"])
+def test_a_journal_from_before_the_aims_were_one_family_is_read(kind: str, file: Path) -> None:
+    spec = load_spec(file, [f"policy={kind}", AT])
+    data = json.loads(canonical_json(spec))
+    data["policy"] = {"kind": kind, "by": "forms", "lengths": 1, "half_width": None, "worth": 0.0}
+    data["aim"] = "frontier"
+    old = spec_from_json(json.dumps(data))
+    assert old.aim == ("target" if kind == "active" else "frontier")
+    assert old.policy.kind == kind
+    assert not frozen_differences(old, spec.model_copy(update={"aim": old.aim}))

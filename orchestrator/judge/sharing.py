@@ -13,7 +13,7 @@ from collections import OrderedDict
 from orchestrator.policies.trust import fingerprint
 from orchestrator.surrogates.base import Forecaster, NoForecast, Observed, Surrogate
 
-MOST = 256
+MOST = 64
 
 
 class Shared:

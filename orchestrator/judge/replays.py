@@ -20,10 +20,20 @@ from orchestrator.values import Candidate
 
 
 def replayed(
-    policy: Policy, pool: Pool, curves: Mapping[str, RecordedCurve], budget: int, *, seed: int = 0
+    policy: Policy,
+    pool: Pool,
+    curves: Mapping[str, RecordedCurve],
+    budget: int,
+    *,
+    seed: int = 0,
+    slots: int = 1,
 ) -> SweepState:
-    """The sweep that `policy` makes of the recorded curves within `budget` FLOPs."""
-    backend = ReplayBackend(curves, pool)
+    """The sweep that `policy` makes of the recorded curves within `budget` FLOPs.
+
+    On one worker unless told otherwise: with several, policies that buy one run after another
+    know less at each purchase, and FLOPs alone are judged here.
+    """
+    backend = ReplayBackend(curves, pool, slots=slots)
     terms = Terms(name="replay", seed=seed, budget=budget, lost_ceiling=0)
     driver = Driver(
         state=SweepState(pool=pool, terms=terms),

@@ -99,6 +99,16 @@ def decision_gains(
     return np.maximum(float(mean.min()) - after, 0.0)
 
 
+def given(samples: FloatArray, known: FloatArray, noise_sd: float) -> FloatArray:
+    """The samples (draws, places) as they would be spread if `known` (draws, observations), of
+    the same draws, had been observed with `noise_sd`, at its mean."""
+    if not known.shape[1]:
+        return samples
+    s, k = samples - samples.mean(axis=0), known - known.mean(axis=0)
+    covariance = k.T @ k / len(k) + noise_sd**2 * np.eye(k.shape[1])
+    return samples - k @ np.asarray(np.linalg.solve(covariance, k.T @ s / len(k)), np.float64)
+
+
 def variance_gains(targets: FloatArray, queries: FloatArray, noise_sd: float) -> FloatArray:
     """The expected fall of the targets' mean variance, for each observation: (queries,)."""
     return (_moves(targets, queries, noise_sd) ** 2).mean(axis=0)

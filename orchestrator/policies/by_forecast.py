@@ -3,7 +3,8 @@
 surrogate ranks better than the current loss, the current loss ranks.
 
 The score of a trial is the lowest loss of its measured prefix joined with the forecast. The gate
-off, the surrogate always ranks, as published. Touches nothing.
+off, the surrogate always ranks, as published. Where trials are many, they are forecast in lots,
+and a portion of them is the backtest. Touches nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from orchestrator.policies.portion import in_lots, portion
 from orchestrator.policies.ranking import ByLoss, Standing, Verdict
 from orchestrator.policies.trust import Backtest, Remembered, Rescaled, backtest, fingerprint
 from orchestrator.surrogates.base import NoForecast, Surrogate
@@ -48,7 +50,7 @@ class ByForecast:
         test: Backtest | None = None
         why = f"{self.name} ranks, untested"
         if self.gate:
-            test = backtest(self.surrogate, standing.observed, seed=standing.seed)
+            test = backtest(self.surrogate, portion(standing.observed), seed=standing.seed)
             why = test.said(self.name)
         plain = Verdict(scores=ByLoss().verdict(standing).scores, why=why, expected={})
         if test is not None and not test.trusted:
@@ -63,7 +65,7 @@ class ByForecast:
             )
 
     def _foreseen(self, standing: Standing, scale: float, why: str) -> Verdict:
-        fitted = self.surrogate.fit(standing.observed, seed=standing.seed)
+        fitted = in_lots(self.surrogate, standing.observed, seed=standing.seed)
         forecaster = Rescaled(forecaster=fitted, scale=scale)
         asked = [
             candidate

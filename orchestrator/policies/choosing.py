@@ -3,7 +3,8 @@
 The rule of Hoffmann et al. 2022 (arXiv 2203.15556) names a size for the compute. Among the
 candidates that it cannot tell apart, and against it, forecasts decide, but against it only where
 they expect less loss by `certainty` sd of the difference. Where the surrogate failed its backtest,
-the lowest loss seen decides among those alike. Touches nothing.
+the losses seen decide among those alike, at the compute that all of them have reached. Touches
+nothing.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def chosen(
     forecaster = belief.forecaster
     mute = forecaster is None or not any(forecaster.forecasts(c) for c in standing)
     if forecaster is None or mute or not belief.trusted:
-        first = min(standing, key=lambda c: seen(state, c))
+        level = common(state, standing)
+        first = min(standing, key=lambda c: seen(state, c, level))
         tokens = dict((c.id, t) for c, t in options)[first.id]
         return Choice(candidate=first, tokens=tokens, expected=None, why=f"{role}; {belief.why}")
     return _forecast(state, options, standing, forecaster, rule, by, f"{role}; {belief.why}")
@@ -125,9 +127,20 @@ def _sd_better(samples: FloatArray, mean: FloatArray, anchor: int) -> FloatArray
     return better
 
 
-def seen(state: SweepState, candidate: Candidate) -> float:
-    """The lowest loss seen of a candidate; infinite for one without."""
+def common(state: SweepState, candidates: Sequence[Candidate]) -> float:
+    """The compute that all of the candidates with points have reached; infinite without any."""
+    curves = [state.trials[c.id].curve for c in candidates if math.isfinite(seen(state, c))]
+    return min((float(curve.flops[-1]) for curve in curves), default=math.inf)
+
+
+def seen(state: SweepState, candidate: Candidate, flops: float = math.inf) -> float:
+    """The lowest loss seen of a candidate, within `flops`; infinite for one without. Before its
+    first point a curve stands at it."""
     trial = state.trials.get(candidate.id)
-    if trial is None or trial.diverged is not None:
+    if trial is None or trial.diverged is not None or not len(trial.curve):
         return math.inf
-    return trial.curve.best_upto(trial.curve.last_tokens)
+    curve = trial.curve
+    if flops >= curve.flops[-1]:
+        return float(curve.loss.min())
+    lowest = np.minimum.accumulate(curve.loss)
+    return float(np.interp(math.log(flops), np.log(curve.flops), lowest))

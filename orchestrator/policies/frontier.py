@@ -3,7 +3,7 @@ it, by forecasts of a surrogate. It leaves the halving skeleton: candidates may 
 what was left behind may be taken up again.
 
 1. Starts: a few sizes, each for a small share of the budget, so that a law can be fitted at all.
-2. Search: short runs that tell most, per FLOP, about the choice in 4 (knowledge gradient).
+2. Search: short runs that tell most, per FLOP, about the choices in 3 and 4 (knowledge gradient).
 3. Rungs: one trial at each of a few levels of compute, so that the frontier holds below the end.
 4. Finish: one trial takes the rest, at most `most` of the budget; it is asked about again on the
    way. What it cannot use lowers the frontier where that is cheapest (expected improvement over a
@@ -11,7 +11,10 @@ what was left behind may be taken up again.
 
 A choice follows the textbook's size unless the forecasts are surely better (`choosing`); where
 they fail their backtest, the current loss decides among candidates of that size, by plain halving
-where there are many. Touches nothing.
+where there are many.
+
+Free workers are given the next purchase while others run (those count as they are expected to
+end); the finish alone waits for all of them, and what is left for it is kept. Touches nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +30,14 @@ from orchestrator.policies.ranking import ByLoss
 from orchestrator.policies.searching import (
     DUST,
     Ahead,
-    first_starts,
+    Starts,
+    free_slots,
     lowering,
     observed_of,
     telling,
 )
 from orchestrator.policies.textbook import alike
-from orchestrator.policies.trust import Belief, Remembered, believed, fingerprint
+from orchestrator.policies.trust import Belief, Believer
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
 from orchestrator.trial import Trial
@@ -42,28 +46,23 @@ from orchestrator.values import Candidate, Decision, Extend, Stop
 LAW_SIZES = 4
 MANY, MANY_SHARE = 4, 0.5
 """So many candidates, and so much of the pool, are alike where the textbook says nothing."""
-STARTS = 4
-START_SHARE = 0.01
 LEVELS = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontier:
-    """`surrogate` forecasts. `most`: the largest share of the budget in one trial. `starts` trials
-    of share `start` each; `search`: share for what tells most; `rungs`: shares of the levels that
-    hold the frontier. `gate`: use the surrogate only where its backtest speaks for it."""
+    """`surrogate` forecasts. `most`: the largest share of the budget in one trial. `search`: share
+    for what tells most; `rungs`: shares of the levels that hold the frontier. `gate`: use the
+    surrogate only where its backtest speaks for it. `believer`: who hands over may share it."""
 
     surrogate: Surrogate
     most: float = 0.75
-    starts: int = STARTS
-    start: float = START_SHARE
+    starts: Starts = field(default_factory=Starts)
     search: float = 0.07
     rungs: tuple[float, ...] = (0.04, 0.1)
     rule: Rule = field(default_factory=Rule)
     gate: bool = True
-    _beliefs: Remembered[Belief] = field(
-        default_factory=lambda: Remembered[Belief](), repr=False, compare=False
-    )
+    believer: Believer = field(default_factory=Believer, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -74,39 +73,33 @@ class Frontier:
         return False
 
     def decide(self, state: SweepState) -> list[Decision]:
-        budget = state.terms.budget
         if not state.trials:
             return list(
-                first_starts(
-                    state,
-                    flops=self.start * budget,
-                    count=self.starts,
-                    tokens_per_param=self.rule.tokens_per_param,
-                )
+                self.starts.decisions(state, tokens_per_param=self.rule.tokens_per_param)
             ) or self._alone(state)
-        if state.in_flight:
+        starting = state.in_flight and len(state.trials) <= self.starts.count
+        if starting or free_slots(state) < 1:
             return []
         belief = self._belief(state)
         if not belief.trusted:
             halved = self._halved(state)
-            if halved:
+            if halved or (halved is not None and state.in_flight):
                 return halved
         bought = self._searched(state, belief) or self._rung(state, belief)
         return [bought] if bought is not None else self._finish(state, belief)
 
     def _belief(self, state: SweepState) -> Belief:
-        observed, seed = observed_of(state), state.terms.seed
-        return self._beliefs.get(
-            (seed, fingerprint(observed)),
-            lambda: believed(self.surrogate, observed, seed=seed, gate=self.gate),
+        return self.believer.belief(
+            self.surrogate, observed_of(state), seed=state.terms.seed, gate=self.gate
         )
 
-    def _halved(self, state: SweepState) -> list[Decision]:
-        """Where neither forecasts nor the textbook tell candidates apart, plain halving does."""
+    def _halved(self, state: SweepState) -> list[Decision] | None:
+        """Where neither forecasts nor the textbook tell candidates apart, plain halving does;
+        None where the textbook does."""
         goal = self.most * state.terms.budget
         group = alike(state.pool.candidates, goal, self.rule.tokens_per_param)
         if len(group) < max(MANY, MANY_SHARE * len(state.pool)):
-            return []
+            return None
         bracket = Bracket(
             candidates=tuple(group),
             budget=int(goal),
@@ -119,21 +112,26 @@ class Frontier:
         return decisions if cost <= state.remaining else []
 
     def _searched(self, state: SweepState, belief: Belief) -> Extend | None:
-        """A short run that tells about the finish, while the share for that lasts."""
-        budget = state.terms.budget
+        """A short run that tells about rungs and finish, while the share for that lasts."""
+        budget, start = state.terms.budget, self.starts.share * state.terms.budget
         spent = budget - state.remaining
-        left = (self.starts * self.start + self.search) * budget - spent
-        if left < self.start * budget * 0.5 or _highest(state) > 1.01 * self.rungs[0] * budget:
+        left = self.starts.count * start + self.search * budget - spent
+        if left < start * 0.5 or _highest(state) > 1.01 * self.rungs[0] * budget:
             return None
-        goal = self.most * budget
-        options = [(c, c.tokens_within(goal)) for c in _able(state)]
+        goals = [share * budget for share in (*self.rungs, self.most)]
+        able = _able(state)
+        ahead = [
+            Ahead(options=tuple((c, t) for c in able if (t := c.tokens_within(goal)) > 0))
+            for goal in goals
+        ]
         return telling(
             state,
             belief,
-            Ahead(options=tuple(options), what=f"the best trial for {goal:.3g} FLOPs"),
-            [self.start * budget, self.rungs[0] * budget],
+            ahead,
+            [start, self.rungs[0] * budget],
+            what=f"the best trials for {' and '.join(f'{goal:.3g}' for goal in goals)} FLOPs",
             affordable=left,
-            most=goal,
+            most=goals[-1],
             by=self.surrogate.name,
         )
 
@@ -145,6 +143,8 @@ class Frontier:
             if _highest(state) >= 0.7 * flops:
                 continue
             found = self._choice(state, belief, flops, None, least=0.7 * flops)
+            if found is not None and _flies(state, found.candidate):
+                return None
             if found is not None:
                 return Extend(
                     trial=found.candidate.id,
@@ -158,16 +158,20 @@ class Frontier:
     def _finish(self, state: SweepState, belief: Belief) -> list[Decision]:
         """The trial that takes the rest, up to a stop on the way; the others are stopped."""
         budget = state.terms.budget
-        halfway = 2 * max((*self.rungs, self.start)) * budget
+        halfway = 2 * max((*self.rungs, self.starts.share)) * budget
         living = [trial for trial in state.trials.values() if not trial.out]
         top = max(living, key=_compute, default=None)
-        reach = state.remaining + (_compute(top) if top else 0)
         begun = top if top and _compute(top) > 0.6 * halfway else None
         if begun and _compute(begun) >= 0.99 * min(self.most * budget, begun.candidate.cost):
-            return self._improve(state, belief)
-        flops = min(self.most * budget, reach)
+            return self._improve(state, belief, float(state.remaining))
+        if begun and begun.in_flight:
+            kept = min(self.most * budget, begun.candidate.cost) - _compute(begun)
+            return self._improve(state, belief, state.remaining - kept)
+        if state.in_flight and not begun:
+            return []
+        flops = min(self.most * budget, state.remaining + (_compute(top) if top else 0))
         found = self._choice(state, belief, flops, begun.id if begun else None)
-        if found is None:
+        if found is None or _flies(state, found.candidate):
             return []
         candidate, tokens = found.candidate, found.tokens
         trial = state.trials.get(candidate.id)
@@ -184,8 +188,8 @@ class Frontier:
         )
         return [*stops, extend]
 
-    def _improve(self, state: SweepState, belief: Belief) -> list[Decision]:
-        """What the finish could not use lowers the frontier where that is cheapest."""
+    def _improve(self, state: SweepState, belief: Belief, affordable: float) -> list[Decision]:
+        """What the finish cannot use lowers the frontier where that is cheapest."""
         budget = state.terms.budget
         levels = np.geomspace(budget / 100, float(budget), LEVELS)
         found = (
@@ -195,7 +199,7 @@ class Frontier:
                 state,
                 belief,
                 levels,
-                affordable=state.remaining,
+                affordable=affordable,
                 most=self.most * budget,
                 by=self.surrogate.name,
             )
@@ -203,9 +207,10 @@ class Frontier:
         if found is not None:
             return [found]
         forecaster = belief.forecaster
-        if belief.trusted and forecaster and all(map(forecaster.forecasts, _able(state))):
+        told = belief.trusted and forecaster and all(map(forecaster.forecasts, _able(state)))
+        if told or state.in_flight:
             return []
-        return self._extended(state, self._choice(state, belief, float(state.remaining), None))
+        return self._extended(state, self._choice(state, belief, affordable, None))
 
     def _choice(
         self,
@@ -221,10 +226,9 @@ class Frontier:
         options: list[tuple[Candidate, int]] = []
         for candidate in _able(state):
             trial = state.trials.get(candidate.id)
-            done = trial.trunk.tokens if trial is not None else 0
-            within = min(flops, candidate.flops(done) + state.remaining)
-            tokens = candidate.tokens_within(within)
-            bought = candidate.flops(tokens) - candidate.flops(done)
+            told = _compute(trial) if trial is not None else 0
+            tokens = candidate.tokens_within(min(flops, told + state.remaining))
+            bought = candidate.flops(tokens) - told
             if bought >= DUST * state.terms.budget and candidate.flops(tokens) >= least:
                 options.append((candidate, tokens))
         if not options:
@@ -261,6 +265,11 @@ def _able(state: SweepState) -> list[Candidate]:
     ]
 
 
+def _flies(state: SweepState, candidate: Candidate) -> bool:
+    trial = state.trials.get(candidate.id)
+    return trial is not None and trial.in_flight
+
+
 def _cost(state: SweepState, decision: Extend) -> int:
     trial, candidate = state.trials.get(decision.trial), state.pool[decision.trial]
     done = trial.trunk.tokens if trial is not None else 0
@@ -268,11 +277,12 @@ def _cost(state: SweepState, decision: Extend) -> int:
 
 
 def _compute(trial: Trial) -> int:
-    return trial.candidate.flops(trial.trunk.tokens)
+    """FLOPs of what the trial has seen, or was told to see."""
+    return trial.candidate.flops(max(trial.trunk.tokens, trial.trunk.target))
 
 
 def _highest(state: SweepState) -> int:
-    """The most compute that any trial that is not out has reached."""
+    """The most compute that any trial that is not out has reached, or was told to."""
     return max((_compute(trial) for trial in state.trials.values() if not trial.out), default=0)
 
 
@@ -288,6 +298,7 @@ def _stops(state: SweepState, found: Choice) -> list[Decision]:
         for trial in state.trials.values()
         if trial.id != found.candidate.id
         and not trial.out
+        and not trial.in_flight
         and trial.stop_reason is None
         and trial.trunk.tokens < trial.candidate.end
     ]

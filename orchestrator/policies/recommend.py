@@ -4,8 +4,8 @@ that is usually too dear to run (ten times the budget and more).
 After a few starts, buy what is expected to lower the regret of that choice most per FLOP: the
 knowledge gradient with correlated beliefs (Frazier, Powell and Dayanik 2009), each trial in steps
 of twice its compute. Where nothing is worth its price any more, another policy spends the rest, so
-that a frontier and a law are left too. No trial takes more than `most` of the budget. Touches
-nothing.
+that a frontier and a law are left too. No trial takes more than `most` of the budget. Free workers
+are given the next purchase while others run. Touches nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from orchestrator.policies.base import Policy
 from orchestrator.policies.choosing import Choice, Rule, chosen
-from orchestrator.policies.searching import Ahead, first_starts, observed_of, telling
-from orchestrator.policies.trust import Belief, Remembered, believed, fingerprint
+from orchestrator.policies.searching import Ahead, Starts, free_slots, observed_of, telling
+from orchestrator.policies.trust import Belief, Believer
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
 from orchestrator.values import Candidate, Decision
@@ -26,20 +26,17 @@ WORTH = 5e-4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommend:
-    """`deployment_flops`: what the recommended candidate would be trained with. `starts` trials
-    of share `start` of the budget each come first; `then` decides once nothing tells more."""
+    """`deployment_flops`: what the recommended candidate would be trained with. `then` decides
+    once nothing tells more; it may share the `believer`."""
 
     surrogate: Surrogate
     deployment_flops: float
     then: Policy
     most: float = 0.75
-    starts: int = 4
-    start: float = 0.01
+    starts: Starts = field(default_factory=Starts)
     rule: Rule = field(default_factory=Rule)
     gate: bool = True
-    _beliefs: Remembered[Belief] = field(
-        default_factory=lambda: Remembered[Belief](), repr=False, compare=False
-    )
+    believer: Believer = field(default_factory=Believer, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -53,24 +50,18 @@ class Recommend:
         budget = state.terms.budget
         if not state.trials:
             return list(
-                first_starts(
-                    state,
-                    flops=self.start * budget,
-                    count=self.starts,
-                    tokens_per_param=self.rule.tokens_per_param,
-                )
+                self.starts.decisions(state, tokens_per_param=self.rule.tokens_per_param)
             ) or self.then.decide(state)
-        if state.in_flight:
+        starting = state.in_flight and len(state.trials) <= self.starts.count
+        if starting or free_slots(state) < 1:
             return []
         belief = self._belief(state)
         bought = telling(
             state,
             belief,
-            Ahead(
-                options=_options(state, self.deployment_flops),
-                what=f"the best candidate for {self.deployment_flops:.3g} FLOPs",
-            ),
+            [Ahead(options=_options(state, self.deployment_flops))],
             self._levels(budget),
+            what=f"the best candidate for {self.deployment_flops:.3g} FLOPs",
             affordable=state.remaining,
             most=self.most * budget,
             by=self.surrogate.name,
@@ -91,14 +82,12 @@ class Recommend:
         )
 
     def _belief(self, state: SweepState) -> Belief:
-        observed, seed = observed_of(state), state.terms.seed
-        return self._beliefs.get(
-            (seed, fingerprint(observed)),
-            lambda: believed(self.surrogate, observed, seed=seed, gate=self.gate),
+        return self.believer.belief(
+            self.surrogate, observed_of(state), seed=state.terms.seed, gate=self.gate
         )
 
     def _levels(self, budget: int) -> list[float]:
-        levels = [self.start * budget]
+        levels = [self.starts.share * budget]
         while 2 * levels[-1] < self.most * budget:
             levels.append(2 * levels[-1])
         return [*levels, self.most * budget]

@@ -1,29 +1,39 @@
 """How policies that leave the halving skeleton look around: starts at several sizes, then what
-tells most about the choice to come. Touches nothing.
+tells most about the choices to come.
+
+Where several workers are free, several runs are on their way at once. Each purchase then counts
+those as if they had come out as expected, so that no two buy the same knowledge. Touches nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeVar
 
 import numpy as np
 
-from orchestrator.policies.acquisition import Purchase, decision_gains, frontier_gains, purchases
+from orchestrator.policies.acquisition import (
+    Purchase,
+    decision_gains,
+    frontier_gains,
+    given,
+    purchases,
+)
 from orchestrator.policies.textbook import by_ratio
 from orchestrator.policies.trust import Belief
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Forecaster
-from orchestrator.values import Candidate, Curve, Expectation, Extend, FloatArray
+from orchestrator.values import Candidate, Curve, Expectation, Extend, FloatArray, Scalar
 
 _Entry = TypeVar("_Entry")
 DRAWS = 256
 MOST_QUERIES = 400
 DUST = 2e-3
 """Less than this share of the budget is not worth a segment of its own."""
+SAME_SIZE = 0.01
 POINT_SD = 0.004
 """Sd of the log loss of one evaluation, as an observation of the curve."""
 QUANTILES = np.array([NormalDist().inv_cdf((k + 0.5) / 16) for k in range(16)])
@@ -38,51 +48,106 @@ def observed_of(state: SweepState) -> list[tuple[Candidate, Curve]]:
     ]
 
 
-def first_starts(
-    state: SweepState, *, flops: float, count: int, tokens_per_param: float
-) -> list[Extend]:
-    """`count` candidates of different sizes, those nearest the textbook's for `flops`."""
-    chosen: list[Candidate] = []
-    order = by_ratio(state.pool.candidates, flops, tokens_per_param, seed=state.terms.seed)
-    for wanted in (True, False):
-        for candidate in order:
-            if len(chosen) == count:
-                break
-            new = all(abs(candidate.params / c.params - 1) > 0.01 for c in chosen)
-            if candidate not in chosen and new is wanted:
-                chosen.append(candidate)
+def flying(state: SweepState) -> list[tuple[Candidate, int]]:
+    """(candidate, tokens it will have seen) of the trunks that run or wait."""
     return [
-        Extend(
-            trial=candidate.id,
-            tokens=candidate.tokens_within(flops),
-            reason=f"a start: one of the {len(chosen)} nearest the textbook's size for "
-            f"{flops:.3g} FLOPs, so that a law can be fitted",
-        )
-        for candidate in chosen
+        (trial.candidate, trial.trunk.target)
+        for trial in state.trials.values()
+        if not trial.out and trial.trunk.unfinished
     ]
+
+
+def free_slots(state: SweepState) -> int:
+    """How many more trials could run now."""
+    slots = state.environment.slots if state.environment is not None else 1
+    return slots - sum(trial.in_flight for trial in state.trials.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starts:
+    """The first trials of a sweep: `count` of them, each for `share` of the budget."""
+
+    count: int = 4
+    share: float = 0.01
+
+    def decisions(self, state: SweepState, *, tokens_per_param: float) -> list[Extend]:
+        """Candidates of different sizes, those nearest the textbook's for that compute; among
+        those of one size, the one whose settings lie furthest from what was chosen before."""
+        flops = self.share * state.terms.budget
+        order = by_ratio(state.pool.candidates, flops, tokens_per_param, seed=state.terms.seed)
+        places = _places(state.pool.candidates)
+        chosen: list[Candidate] = []
+        for wanted in (True, False):
+            while len(chosen) < self.count:
+                left = [c for c in order if c not in chosen and _new_size(c, chosen) is wanted]
+                if not left:
+                    break
+                same = [c for c in left if abs(c.params / left[0].params - 1) <= SAME_SIZE]
+                chosen.append(max(same, key=lambda c: _nearest(c, chosen, places)))
+        return [
+            Extend(
+                trial=candidate.id,
+                tokens=candidate.tokens_within(flops),
+                reason=f"a start: one of the {len(chosen)} nearest the textbook's size for "
+                f"{flops:.3g} FLOPs, so that a law can be fitted",
+            )
+            for candidate in chosen
+        ]
+
+
+def _new_size(candidate: Candidate, chosen: Sequence[Candidate]) -> bool:
+    return all(abs(candidate.params / c.params - 1) > SAME_SIZE for c in chosen)
+
+
+def _places(pool: Sequence[Candidate]) -> dict[str, dict[str, float]]:
+    """Of each candidate each setting as its rank among the values of the pool, from 0 to 1."""
+    found: dict[str, dict[str, float]] = {candidate.id: {} for candidate in pool}
+    for key in sorted({key for candidate in pool for key, _ in candidate.settings}):
+        values = {candidate.id: dict(candidate.settings).get(key) for candidate in pool}
+        known = sorted(set(values.values()), key=_in_order)
+        rank = {value: place / max(1, len(known) - 1) for place, value in enumerate(known)}
+        for name, value in values.items():
+            found[name][key] = rank[value]
+    return found
+
+
+def _in_order(value: Scalar | None) -> tuple[float, str]:
+    """Numbers by size, then words."""
+    return (float(value), "") if isinstance(value, int | float) else (math.inf, repr(value))
+
+
+def _nearest(
+    candidate: Candidate, chosen: Sequence[Candidate], places: Mapping[str, Mapping[str, float]]
+) -> float:
+    """How far the candidate's settings lie from the nearest of the chosen."""
+    mine = places[candidate.id]
+    return min(
+        (sum(abs(mine[key] - places[c.id][key]) for key in mine) for c in chosen), default=0.0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
-    """The choice that a search is for: each option (candidate, tokens it would end at)."""
+    """A choice that a search is for: each option (candidate, tokens it would end at)."""
 
     options: tuple[tuple[Candidate, int], ...]
-    what: str
 
 
 def telling(
     state: SweepState,
     belief: Belief,
-    ahead: Ahead,
+    ahead: Sequence[Ahead],
     levels: Sequence[float],
     *,
+    what: str,
     affordable: float,
     most: float,
     by: str,
     worth: float = 1e-5,
 ) -> Extend | None:
-    """The purchase that is expected to improve the choice ahead most per FLOP; None where nothing
-    improves its log loss by `worth`, or nothing is affordable."""
+    """The purchase that is expected to improve the choices `ahead` (`what`, in words), on the mean
+    over them, most per FLOP; None where nothing improves their log loss by `worth`, or nothing is
+    affordable."""
     forecaster = belief.forecaster
     if forecaster is None or affordable <= 0:
         return None
@@ -91,29 +156,39 @@ def telling(
         if forecaster.forecasts(candidate):
             found = purchases(state, candidate, np.array(levels), affordable=affordable, most=most)
             offers.extend(o for o in found if o.candidate.flops(o.tokens) <= 1.01 * max(levels))
-    options = [(c, tokens) for c, tokens in ahead.options if forecaster.forecasts(c)]
-    offers, options = _thinned(offers), _thinned(options)
-    if not offers or len(options) < 2:
+    offers = _thinned(offers, MOST_QUERIES)
+    choices = [[(c, t) for c, t in each.options if forecaster.forecasts(c)] for each in ahead]
+    choices = [
+        _thinned(options, MOST_QUERIES // len(ahead)) for options in choices if len(options) > 1
+    ]
+    if not offers or not choices:
         return None
-    asked = [*options, *((o.candidate, o.tokens) for o in offers)]
+    away = [(c, tokens) for c, tokens in flying(state) if forecaster.forecasts(c)]
+    asked = [*away, *((o.candidate, o.tokens) for o in offers)]
+    for options in choices:
+        asked += options
     found = forecaster.predict(
         [c for c, _ in asked], np.array([t for _, t in asked], np.int64), draws=DRAWS
     )
     if found.samples is None:
         return None
-    gains = decision_gains(
-        found.samples[:, : len(options)], found.samples[:, len(options) :], POINT_SD
-    )
+    samples = given(found.samples, found.samples[:, : len(away)], POINT_SD)
+    first = len(away) + len(offers)
+    queries, gains = samples[:, len(away) : first], np.zeros(len(offers))
+    for options in choices:
+        targets = samples[:, first : first + len(options)]
+        gains += decision_gains(targets, queries, POINT_SD) / len(choices)
+        first += len(options)
     rates = np.where(gains >= worth, gains, 0.0) / np.array([offer.flops for offer in offers])
     best = int(np.argmax(rates))
     if rates[best] <= 0:
         return None
-    offer, place = offers[best], len(options) + best
+    offer, place = offers[best], len(away) + best
     why = belief.why if belief.trusted else f"{by} may not choose yet: {belief.why}"
     return Extend(
         trial=offer.candidate.id,
         tokens=offer.tokens,
-        reason=f"its next {offer.flops:.3g} FLOPs tell most per FLOP about {ahead.what}: the "
+        reason=f"its next {offer.flops:.3g} FLOPs tell most per FLOP about {what}: the "
         f"expected loss of that choice falls by {100 * gains[best]:.2g} % ({why})",
         expected=Expectation(
             tokens=offer.tokens,
@@ -124,9 +199,9 @@ def telling(
     )
 
 
-def _thinned(entries: list[_Entry]) -> list[_Entry]:
-    """At most MOST_QUERIES of them, evenly from all over a large pool."""
-    return entries[:: -(-len(entries) // MOST_QUERIES)] if entries else entries
+def _thinned(entries: list[_Entry], most: int) -> list[_Entry]:
+    """At most `most` of them, evenly from all over a large pool."""
+    return entries[:: -(-len(entries) // most)] if entries else entries
 
 
 def lowering(
@@ -162,7 +237,7 @@ def lowering(
     if not offers:
         return None
     mean, sd = _forecasts(forecaster, offers)
-    held = envelope(state, levels)
+    held = np.minimum(envelope(state, levels), _expected(state, forecaster, levels))
     weights = np.full(len(levels), 1 / len(levels))
     gains = np.zeros(len(offers))
     first = 0
@@ -190,6 +265,22 @@ def lowering(
             by=by,
         ),
     )
+
+
+def _expected(state: SweepState, forecaster: Forecaster, levels: FloatArray) -> FloatArray:
+    """Log loss along the frontier that runs on their way are expected to leave: (levels,),
+    infinite where there is none."""
+    lowest = np.full(len(levels), np.inf)
+    for candidate, target in flying(state):
+        if not forecaster.forecasts(candidate):
+            continue
+        done = state.trials[candidate.id].trunk.tokens
+        ends = np.array([candidate.tokens_within(float(level)) for level in levels], np.int64)
+        here = np.flatnonzero((ends > done) & (levels <= candidate.flops(target) * (1 + 1e-9)))
+        if len(here):
+            mean = forecaster.predict([candidate] * len(here), ends[here]).mean
+            lowest[here] = np.minimum(lowest[here], mean)
+    return np.minimum.accumulate(lowest)
 
 
 def _forecasts(

@@ -4,10 +4,11 @@ A backtest inside the prefixes at hand. At levels of compute that several trials
 every curve (stopped ones included: survivors alone would flatter the surrogate) is cut at a part
 of that compute, the surrogate is fitted to what is left, and its order at the level is compared
 with the order of the losses at the cut, which is how plain halving would have ranked. It is
-trusted only where it does better. The same scores say by how much its intervals are too narrow.
-They are widened by that, and never narrowed: the targets of one fit share its law's error, so that
-they say little of a spread that is too wide, and they lie nearer than what is forecast for a
-decision. Touches nothing.
+trusted only where it does better by more than the standard error of that difference: a jackknife
+over trials, since all pairs of a trial, at every cut, share its luck (Efron and Stein 1981). The
+same scores say by how much its intervals are too narrow. They are widened by that, and never
+narrowed: the targets of one fit share its law's error, so that they say little of a spread that is
+too wide, and they lie nearer than what is forecast for a decision. Touches nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from orchestrator.policies.portion import portion
 from orchestrator.surrogates.base import Forecaster, NoForecast, Observed, Surrogate
 from orchestrator.values import Candidate, Curve, FloatArray, Forecast, IntArray
 
@@ -42,28 +44,33 @@ class Backtest:
     """How a surrogate did on prefixes of the prefixes.
 
     `by_surrogate`, `by_loss`: the share of pairs of trials put in the right order, each pair
-    weighed by how far apart its losses ended; of `pairs` pairs. `scale`: what to multiply the
-    surrogate's sd by so that its 80 % intervals hold 80 % of the `targets` or more; at least 1.
+    weighed by how far apart its losses ended; of `pairs` pairs. `error`: the standard error of
+    their difference. `scale`: what to multiply the surrogate's sd by so that its 80 % intervals
+    hold 80 % of the `targets` or more; at least 1.
     """
 
     by_surrogate: float
     by_loss: float
+    error: float
     pairs: int
     targets: int
     scale: float
 
     @property
     def trusted(self) -> bool:
-        return self.pairs > 0 and self.by_surrogate > self.by_loss
+        return self.pairs > 0 and self.by_surrogate - self.by_loss > self.error
 
     def said(self, surrogate: str) -> str:
         """In words, for the reason of a decision."""
         if not self.pairs:
             return f"{surrogate} could not be tested on these prefixes, so the loss ranks"
-        share = f"{100 * self.by_surrogate:.1f} % of the pairs against {100 * self.by_loss:.1f} %"
+        share = (
+            f"{100 * self.by_surrogate:.1f} % of the pairs against {100 * self.by_loss:.1f} % by "
+            f"current loss, a difference known to {100 * self.error:.1f}"
+        )
         if self.trusted:
-            return f"{surrogate} ranks: in a backtest it ordered {share} by current loss"
-        return f"the loss ranks: in a backtest {surrogate} ordered {share} by current loss"
+            return f"{surrogate} ranks: in a backtest it ordered {share}"
+        return f"the loss ranks: in a backtest {surrogate} ordered {share}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,35 +95,67 @@ class Rescaled:
 
 def backtest(surrogate: Surrogate, observed: Observed, *, seed: int) -> Backtest:
     """The score of `surrogate` on `observed`; of no pairs where the prefixes carry no test."""
-    mine = theirs = weight = 0.0
-    pairs = 0
+    ballots: list[_Ballot] = []
     scores: list[float] = []
     for level in _levels(observed):
         group = [(c, curve) for c, curve in observed if _reaches(curve, level)]
         for cut in CUTS:
             tried = _tried(surrogate, observed, group, level, level * cut, seed)
-            if tried is None:
-                continue
-            truth, forecast, current, z = tried
-            scores.extend(z)
-            first, second = np.triu_indices(len(truth), 1)
-            apart = truth[first] - truth[second]
-            weights = np.abs(apart)
-            weight += float(weights.sum())
-            pairs += len(first)
-            mine += float(weights @ _ordered(forecast[first], forecast[second], apart))
-            theirs += float(weights @ _ordered(current[first], current[second], apart))
-    if weight <= 0:
-        return Backtest(
-            by_surrogate=0.0, by_loss=0.0, pairs=0, targets=len(scores), scale=_scale(scores)
-        )
+            if tried is not None:
+                ballots.append(tried[0])
+                scores.extend(tried[1])
+    by_surrogate, by_loss, error = _counted(ballots)
     return Backtest(
-        by_surrogate=mine / weight,
-        by_loss=theirs / weight,
-        pairs=pairs,
+        by_surrogate=by_surrogate,
+        by_loss=by_loss,
+        error=error,
+        pairs=sum(b.pairs for b in ballots) if math.isfinite(error) else 0,
         targets=len(scores),
         scale=_scale(scores),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ballot:
+    """One cut: the trials by name, and of each its log loss at the level (`truth`), the one
+    foreseen, and the `current` one at the cut."""
+
+    names: tuple[str, ...]
+    truth: FloatArray
+    forecast: FloatArray
+    current: FloatArray
+
+    @property
+    def pairs(self) -> int:
+        return len(self.truth) * (len(self.truth) - 1) // 2
+
+
+def _counted(ballots: Sequence[_Ballot]) -> tuple[float, float, float]:
+    """Shares of the pairs put right by the surrogate and by the loss, and the standard error of
+    the difference by leaving out one trial at a time; (0, 0, inf) where no pair lies apart."""
+    names = sorted({name for ballot in ballots for name in ballot.names})
+    place = {name: number for number, name in enumerate(names)}
+    mine, theirs, weight = (np.zeros(len(names)) for _ in range(3))
+    for ballot in ballots:
+        first, second = np.triu_indices(len(ballot.truth), 1)
+        apart = ballot.truth[first] - ballot.truth[second]
+        heavy = np.abs(apart)
+        here = np.array([place[name] for name in ballot.names])
+        won = heavy * _ordered(ballot.forecast[first], ballot.forecast[second], apart)
+        held = heavy * _ordered(ballot.current[first], ballot.current[second], apart)
+        for ends in (here[first], here[second]):
+            np.add.at(mine, ends, won)
+            np.add.at(theirs, ends, held)
+            np.add.at(weight, ends, heavy)
+    # Each pair was counted at both of its trials.
+    whole, lead = weight.sum() / 2, (mine - theirs).sum() / 2
+    if whole <= 0:
+        return 0.0, 0.0, math.inf
+    left = whole - weight
+    without = np.where(left > 0, (lead - (mine - theirs)) / np.where(left > 0, left, 1.0), 0.0)
+    count = len(names)
+    error = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
+    return float(mine.sum() / 2 / whole), float(theirs.sum() / 2 / whole), error
 
 
 def _levels(observed: Observed) -> list[float]:
@@ -140,9 +179,9 @@ def _tried(
     level: float,
     cut: float,
     seed: int,
-) -> tuple[FloatArray, FloatArray, FloatArray, list[float]] | None:
-    """(truth, forecast, loss at the cut) of each trial of the group, in log loss, and the scores
-    of those that had begun by the cut in sd."""
+) -> tuple[_Ballot, list[float]] | None:
+    """What the group is foreseen at the level from the cut, and the scores in sd of those that
+    had begun by the cut."""
     known = [(c, curve.upto(_tokens_at(c, cut))) for c, curve in observed]
     known = [(c, curve) for c, curve in known if len(curve)]
     if len(known) < LEAST_TRIALS:
@@ -165,7 +204,13 @@ def _tried(
     forecast = np.minimum(found.mean, current)
     begun = np.isfinite(current)
     z = np.abs(truth - found.mean)[begun] / found.sd[begun]
-    return truth, forecast, current, [float(value) for value in z]
+    ballot = _Ballot(
+        names=tuple(candidate.id for candidate in candidates),
+        truth=truth,
+        forecast=forecast,
+        current=current,
+    )
+    return ballot, [float(value) for value in z]
 
 
 def _tokens_at(candidate: Candidate, flops: float) -> int:
@@ -238,8 +283,9 @@ class Belief:
 
 
 def believed(surrogate: Surrogate, observed: Observed, *, seed: int, gate: bool) -> Belief:
-    """The surrogate fitted to `observed`, and what its backtest says of it. Without the `gate` it
-    is trusted untested."""
+    """The surrogate fitted to `observed`, or to a fair part of many curves, and what its backtest
+    says of it. Without the `gate` it is trusted untested."""
+    observed = portion(observed)
     try:
         fitted = surrogate.fit(observed, seed=seed)
     except NoForecast as error:
@@ -253,3 +299,18 @@ def believed(surrogate: Surrogate, observed: Observed, *, seed: int, gate: bool)
         trusted=test.trusted,
         why=test.said(surrogate.name),
     )
+
+
+@dataclass(frozen=True)
+class Believer:
+    """Beliefs, each formed once for equal prefixes; policies that hand over to one another may
+    share one."""
+
+    _kept: Remembered[Belief] = field(default_factory=lambda: Remembered[Belief](), repr=False)
+
+    def belief(self, surrogate: Surrogate, observed: Observed, *, seed: int, gate: bool) -> Belief:
+        """As `believed`."""
+        return self._kept.get(
+            (surrogate.name, seed, gate, fingerprint(observed)),
+            lambda: believed(surrogate, observed, seed=seed, gate=gate),
+        )

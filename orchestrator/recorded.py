@@ -61,8 +61,11 @@ class RecordedCurve:
         )
 
 
-def read_recorded(path: str | Path, *, sha256: str | None = None) -> dict[str, RecordedCurve]:
-    """Every curve of the table by its path-safe id, in the order of first appearance.
+def read_recorded(
+    path: str | Path, *, sha256: str | None = None, phase: str | None = None
+) -> dict[str, RecordedCurve]:
+    """Every curve of the table by its path-safe id, in the order of first appearance. phase: rows
+    of this word in the phase column alone; none such is no curve.
 
     Raises RecordedError where the file cannot be read, is another than `sha256` says, or a row is
     not a point that follows the curve's last one.
@@ -71,11 +74,13 @@ def read_recorded(path: str | Path, *, sha256: str | None = None) -> dict[str, R
     rows, columns = _rows(Path(path), name, sha256)
     curves: dict[str, _Growing] = {}
     for line, row in rows:
+        if phase is not None and (row.get("phase") or "").strip() != phase:
+            continue
         try:
             _add_row(curves, row)
         except ValueError as error:
             raise RecordedError(f"{name}, line {line}: {error}") from None
-    if not curves:
+    if not curves and phase is None:
         raise RecordedError(f"{name} holds no points; it needs rows under {', '.join(NEEDED)}")
     extra = [column for column in columns if column not in (*NEEDED, "params")]
     settings = [key for key in extra if all(key in curve.constant for curve in curves.values())]

@@ -60,6 +60,31 @@ def phases_in(path: str) -> tuple[str, ...]:
         raise RecordedError(f"{path} is no CSV table: {error}") from None
 
 
+def starts_in(path: str) -> dict[tuple[str, int], int]:
+    """Of a table's annealed rows, by curve_id and tokens, where the rate began to fall: its
+    decay_start column, in tokens; what leaves it empty is left out. Raises RecordedError where a
+    cell is no count of tokens before the row's own."""
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    found: dict[tuple[str, int], int] = {}
+    try:
+        for row in reader:
+            cells = {(k or "").strip(): v for k, v in row.items()}
+            text = cells.get("decay_start")
+            if cells.get("phase") != "annealed" or not isinstance(text, str) or not text.strip():
+                continue
+            place = f"{path}, line {reader.line_num}"
+            start, tokens = (_positive(place, cells, name) for name in ("decay_start", "tokens"))
+            if start >= tokens:
+                raise RecordedError(
+                    f"{place}: decay_start {start:.0f} does not lie before the row's own tokens,"
+                    f" {tokens:.0f}; it is where the rate began to fall"
+                )
+            found[str(cells.get("curve_id")).strip(), int(tokens)] = int(start)
+    except csv.Error as error:
+        raise RecordedError(f"{path} is no CSV table: {error}") from None
+    return found
+
+
 def _text(path: str) -> str:
     try:
         raw = Path(path).read_bytes()

@@ -5,19 +5,24 @@ A table without a curve_id column holds finished runs: each row is a run of its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from orchestrator.assembly.finished import finished_in, phases_in
+from orchestrator.assembly.finished import finished_in, phases_in, starts_in
 from orchestrator.assembly.refusal import Refused
-from orchestrator.recorded import RecordedError, read_recorded
+from orchestrator.recorded import RecordedCurve, RecordedError, read_recorded
 from orchestrator.report.conclusions import Conclusions, Question
 
 if TYPE_CHECKING:
     from orchestrator.report.evidence import Evidence
+    from orchestrator.values import Curve
+
+Settings: TypeAlias = tuple[tuple[str, bool | int | float | str], ...]
+PHASES = ("warmup", "stable", "decay", "annealed")
+"""Words of a table's phase column where it has several."""
 
 
 def conclude_table(path: str, question: Question) -> Conclusions:
@@ -30,35 +35,78 @@ def conclude_table(path: str, question: Question) -> Conclusions:
 
 
 def evidence_in_table(path: str, burn_in: float) -> Evidence:
-    """The curves of a table as evidence. Raises Refused as `conclude_table` does."""
-    from orchestrator.report.evidence import evidence_from_curves
-    from orchestrator.values import Curve, Point
-
+    """The curves of a table as evidence. A phase column may say which points are stable and which
+    are annealed ends of the same curve_id. Raises Refused as `conclude_table` does."""
     try:
         finished = finished_in(path)
-        curves = read_recorded(path) if finished is None else finished
         phases = phases_in(path)
+        if len(phases) > 1:
+            return _of_phases(path, phases, finished is None, burn_in)
+        return _of_one_phase(read_recorded(path) if finished is None else finished, path, burn_in)
     except RecordedError as error:
         raise Refused(str(error)) from None
-    if len(phases) > 1:
-        raise Refused(
-            f"{path} holds points of the phases {', '.join(map(repr, phases))}, and a law is of"
-            " one: annealing lowers a loss by what depends on size; keep the rows of one phase"
-        )
-    rows: dict[str, tuple[int, Curve, tuple[tuple[str, bool | int | float | str], ...]]] = {}
-    for name, recorded in curves.items():
-        if recorded.params is None:
-            raise Refused(
-                f"{path} has no params column: a law of size needs the size of each curve; add"
-                " params to every row"
-            )
-        points = zip(recorded.tokens, recorded.flops, recorded.loss, strict=True)
-        curve = Curve.of(Point(tokens=int(t), flops=float(f), loss=float(v)) for t, f, v in points)
-        rows[name] = (recorded.params, curve, recorded.settings)
-    if not np.isfinite([curve.last_loss for _, curve, _ in rows.values()]).all():
-        raise Refused(f"{path}: a curve ends in a loss that is not finite; leave it out")
+
+
+def _of_one_phase(curves: Mapping[str, RecordedCurve], path: str, burn_in: float) -> Evidence:
+    from orchestrator.report.evidence import evidence_from_curves
+
+    rows = {name: _read(path, curve) for name, curve in curves.items()}
     evidence = evidence_from_curves(rows, burn_in=burn_in)
+    phases = phases_in(path)
     return replace(evidence, phases=phases) if phases == ("stable",) else evidence
+
+
+def _of_phases(path: str, phases: Sequence[str], curves: bool, burn_in: float) -> Evidence:
+    """Stable points, and annealed ends beside the curves that they branched off; warm-up and
+    decays enter no law."""
+    from orchestrator.report.evidence import Branch, evidence_from_curves
+
+    strange = [phase for phase in phases if phase not in PHASES]
+    if strange or "stable" not in phases or not curves:
+        wrong = f"{strange[0]!r} is none of {', '.join(PHASES)}" if strange else "no row is stable"
+        if not strange and not curves:
+            wrong = "without a curve_id no annealed row says which curve it branched off"
+        raise Refused(
+            f"{path} holds points of the phases {', '.join(map(repr, phases))}: {wrong}. Annealed"
+            " ends go beside stable points under the curve_id of their trunk; else keep the rows"
+            " of one phase"
+        )
+    stable = read_recorded(path, phase="stable")
+    starts = starts_in(path)
+    branches: dict[str, tuple[Branch, ...]] = {}
+    for name, curve in read_recorded(path, phase="annealed").items():
+        branches[name] = tuple(
+            Branch(
+                tokens=int(tokens),
+                flops=float(flops),
+                loss=float(loss),
+                trunk_loss=None,
+                start=starts.get((curve.curve_id, int(tokens))),
+            )
+            for tokens, flops, loss in zip(curve.tokens, curve.flops, curve.loss, strict=True)
+        )
+    rows = {name: _read(path, curve) for name, curve in stable.items()}
+    evidence = evidence_from_curves(rows, burn_in=burn_in)
+    trials = tuple(replace(t, annealed=branches.get(t.id, ())) for t in evidence.trials)
+    alone = tuple(f"{name} (annealed, without a trunk)" for name in branches if name not in rows)
+    return replace(evidence, trials=trials, phases=("stable",), left_out=alone)
+
+
+def _read(path: str, recorded: RecordedCurve) -> tuple[int, Curve, Settings]:
+    """A curve of the table: its size, its points, its settings."""
+    from orchestrator.values import Curve, Point
+
+    if recorded.params is None:
+        raise Refused(
+            f"{path} has no params column: a law of size needs the size of each curve; add"
+            " params to every row"
+        )
+    points = zip(recorded.tokens, recorded.flops, recorded.loss, strict=True)
+    curve = Curve.of(Point(tokens=int(t), flops=float(f), loss=float(v)) for t, f, v in points)
+    if not np.isfinite(curve.last_loss):
+        raise Refused(f"{path}: a curve ends in a loss that is not finite; leave it out")
+    told = tuple(pair for pair in recorded.settings if pair[0] not in ("phase", "decay_start"))
+    return recorded.params, curve, told
 
 
 def question_about(forms: Sequence[str], *, burn_in: float, draws: int, level: float) -> Question:

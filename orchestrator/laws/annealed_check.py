@@ -88,7 +88,7 @@ def check_of(errors: Array, own: Array, trials: Array, share: float) -> Check:
     squares = np.asarray((both.T @ both) ** 2, dtype=np.float64)
     freedom = expected**2 / float(squares.sum())
     total = float(np.mean(errors**2))
-    of_law = float(np.mean(np.sum(own**2, axis=1)))
+    of_law = float(np.sum(own**2)) / len(errors)
     left = (total - (expected - of_law)) / max(of_law, 1e-300)
     return Check(
         share=share,

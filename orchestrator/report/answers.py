@@ -257,9 +257,9 @@ def _sentence(conclusions: Conclusions) -> str:
     if target is None:
         return _no_law(conclusions)
     loss = interval(target.loss, conclusions.question.level)
-    kind = "an annealed loss" if "annealed" in target.phases else "a loss"
-    if "stable" in target.phases:
-        kind = "a constant-rate loss"
+    kind = "a constant-rate loss" if "stable" in target.phases else "a loss"
+    if "annealed" in target.phases:
+        kind = "an annealed loss"
     sentence = (
         f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} of "
         f"{loss} nats per token"

@@ -2,8 +2,8 @@
 
 Touches nothing. Laws of compute are fitted along the frontier (approach 1 of Hoffmann et al.
 2022, arXiv 2203.15556), laws of N and D to the trials near their size's best (approach 3), on
-constant-rate losses and, apart from them, on annealed ones. What cannot be fitted is said, never
-filled in.
+constant-rate losses and, apart from them, on annealed ones, and the stable law less the gain of
+annealing (`annealing`). What cannot be fitted is said, never filled in.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from orchestrator.laws.frontier import Frontier, bootstrap_frontier, fit_frontie
 from orchestrator.laws.law import LawFit
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.stated import form_stated
-from orchestrator.laws.uncertainty import LawPosterior, bootstrap, interval_of
+from orchestrator.laws.uncertainty import LawPosterior, bootstrap
 from orchestrator.report import answers, words
+from orchestrator.report.annealing import NO_DRAWS, less_gain
 from orchestrator.report.approaches import disagreements, side_by_side
+from orchestrator.report.bounds import LINE_POINTS, REACH, optimal_line, parameters_of
 from orchestrator.report.conclusions import (
     BestRun,
     Bounded,
@@ -34,19 +36,15 @@ from orchestrator.report.conclusions import (
     Question,
     Residuals,
 )
-from orchestrator.report.cost import SIZES_BEYOND, FlopsPerToken
+from orchestrator.report.cost import FlopsPerToken
 from orchestrator.report.evidence import Evidence
 from orchestrator.values import FloatArray
 
-REACH = 10.0
-"""How many times the largest run a law is drawn and quoted beyond it, unless a target is named."""
 OFFSETS_SD = 0.02
 """Spread of the trials' own offsets in log loss; on public ladders it halved the error of laws at
 sizes held out."""
 OFFSETS_FROM = 8
 """Trials from which on offsets are fitted: among fewer they cannot be told from the sizes."""
-_LINE_POINTS = 60
-_SIZES_TRIED = 240
 
 
 def conclude(evidence: Evidence, question: Question) -> Conclusions:
@@ -96,6 +94,8 @@ def _results(
         results.append(_of_size_and_data(form, evidence, question, largest, cost))
         if any(trial.annealed for trial in evidence.trials):
             results.append(_annealed(form, evidence, question, largest, cost))
+    if any(trial.annealed for trial in evidence.with_points()):
+        results.append(less_gain(evidence, question, largest, cost))
     return results
 
 
@@ -125,7 +125,7 @@ def _along_frontier(
         return bootstrap_frontier(law, curves, edge, draws=question.draws, seed=question.seed)
 
     posterior, doubts = _bootstrapped(drawn, question)
-    grid = np.geomspace(float(edge.C[0]), REACH * largest, _LINE_POINTS)
+    grid = np.geomspace(float(edge.C[0]), REACH * largest, LINE_POINTS)
     loss = law.predict(C=grid)
     low, high = loss, loss
     if posterior is not None:
@@ -135,7 +135,7 @@ def _along_frontier(
         result,
         law=law,
         posterior=posterior,
-        parameters=_parameters(law, posterior, question.level),
+        parameters=parameters_of(law, posterior, question.level),
         line=Line(flops=grid, loss=loss, low=low, high=high),
         held_out=held,
         doubts=(*map(str, law.warnings), *doubts, *held_doubt),
@@ -210,8 +210,8 @@ def _bounded(
         result,
         law=law,
         posterior=posterior,
-        parameters=_parameters(law, posterior, question.level),
-        line=_optimal_line(law, posterior, question.level, start, REACH * largest, cost),
+        parameters=parameters_of(law, posterior, question.level),
+        line=optimal_line(law, posterior, question.level, start, REACH * largest, cost),
         residuals=Residuals(
             flops=runs.C, params=runs.N, log_loss=np.log(runs.loss / law.predict(runs.N, runs.D))
         ),
@@ -225,7 +225,7 @@ def _bootstrapped(
 ) -> tuple[LawPosterior | None, Sequence[str]]:
     """The draws of a law, or why it has none."""
     if question.draws == 0:
-        return None, ("no interval: the bootstrap was switched off",)
+        return None, (NO_DRAWS,)
     try:
         posterior = drawn()
     except FitError as error:
@@ -235,46 +235,6 @@ def _bootstrapped(
             f"{posterior.failed} of {posterior.asked} bootstrap draws gave no law: left out",
         )
     return posterior, ()
-
-
-def _parameters(
-    law: LawFit, posterior: LawPosterior | None, level: float
-) -> tuple[tuple[str, str, Bounded], ...]:
-    bounds = posterior.parameter_intervals(level) if posterior else {}
-    return tuple(
-        (
-            known.name,
-            known.meaning,
-            Bounded(
-                value=law.parameters[known.name],
-                low=bounds.get(known.name, (None, None))[0],
-                high=bounds.get(known.name, (None, None))[1],
-            ),
-        )
-        for known in law.form.parameters
-    )
-
-
-def _optimal_line(
-    law: LawFit,
-    posterior: LawPosterior | None,
-    level: float,
-    start: float,
-    end: float,
-    cost: FlopsPerToken,
-) -> Line:
-    """Loss at the best size for each compute, for the law and for each of its draws."""
-    grid = np.geomspace(start, end, _LINE_POINTS)
-    # More compute never asks for less than the smallest size that was trained.
-    sizes = np.geomspace(cost.smallest, cost.largest * REACH * SIZES_BEYOND, _SIZES_TRIED)
-    tokens = grid[:, None] / cost(sizes)
-    table = law.predict(sizes, tokens)
-    loss, best = table.min(axis=1), sizes[table.argmin(axis=1)]
-    low, high = loss, loss
-    if posterior is not None:
-        drawn = posterior.predictions(sizes, tokens).min(axis=2)
-        low, high = interval_of(drawn, loss, level, posterior.widened(level))
-    return Line(flops=grid, loss=loss, low=low, high=high, params=best)
 
 
 def _held_out(
@@ -331,15 +291,16 @@ def _best(evidence: Evidence) -> BestRun | None:
 
 def _headline(results: Sequence[LawResult]) -> LawResult | None:
     """The law that answers: one with an interval, that the rows fix and identify (the surest of
-    those that they do not), annealed before constant rate, of N and D before compute alone; each
-    of these yields to those before it."""
+    those that they do not), annealed before constant rate, of two annealed ones the surer at the
+    far end, of N and D before compute alone; each of these yields to those before it."""
 
     def rank(result: LawResult) -> tuple[bool | float, ...]:
         of_size = result.law is not None and result.law.form.inputs != ("C",)
         stable = "annealed" not in result.phases
         vague = not result.identified
-        unsure = result.line.spread if vague and result.line is not None else 0.0
-        return (result.posterior is None, result.doubtful, vague, unsure, stable, not of_size)
+        unsure = result.line.spread if result.line is not None else 0.0
+        rank = (result.posterior is None, result.doubtful, vague, unsure if vague else 0.0)
+        return (*rank, stable, 0.0 if stable else unsure, not of_size)
 
     found = [result for result in results if result.law is not None]
     return min(found, key=rank, default=None)

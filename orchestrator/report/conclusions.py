@@ -7,7 +7,7 @@ Markdown and the command show these values and compute none of their own.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -104,10 +104,24 @@ class Residuals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gained:
+    """What annealing gains in the middle of the cooldowns, in nats at equal tokens, and its sd;
+    how many cooldowns of how many trials say so; decay: the share of the tokens over which the
+    rate falls, None where unknown."""
+
+    nats: float
+    sd: float
+    cooldowns: int
+    trials: int
+    decay: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LawResult:
     """A form and what became of it: a law, or the reason why there is none yet.
 
-    `basis` says in words which points it rests on; `phases` names their phases.
+    `basis` says in words which points it rests on; `phases` names their phases; `gain` is what
+    annealing gains, of a law that is made of a stable one and that.
     """
 
     form: str
@@ -121,6 +135,7 @@ class LawResult:
     held_out: HeldOut | None = None
     line: Line | None = None
     residuals: Residuals | None = None
+    gain: Gained | None = None
     why_not: str | None = None
     doubts: tuple[str, ...] = ()
 
@@ -176,6 +191,7 @@ class LawResult:
                 "seen": held.seen,
                 "relative_error": held.error,
             },
+            "gain": asdict(self.gain) if self.gain else None,
             "doubts": list(self.doubts),
             "posterior": self.posterior.to_json() if self.posterior else None,
             "fit": self.law.to_json() if self.law and not self.posterior else None,

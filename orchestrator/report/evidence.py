@@ -30,13 +30,15 @@ NEAR_BEST = 0.01
 class Branch:
     """An annealed end: tokens and FLOPs from scratch on the branch's own path, and its loss.
 
-    `trunk_loss` is the loss of the trunk where the branch left it, None where that has no point.
+    `trunk_loss` is the loss of the trunk where the branch left it, None where that has no point;
+    `start` the tokens there, None where unknown.
     """
 
     tokens: int
     flops: float
     loss: float
     trunk_loss: float | None
+    start: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +226,7 @@ def _evidence(trial: Trial) -> TrialEvidence:
             flops=float(branch.curve.flops[-1]),
             loss=branch.curve.last_loss,
             trunk_loss=_loss_at(trial.curve, branch.start),
+            start=branch.start,
         )
         for branch in trial.branches
         if len(branch.curve) and branch.curve.phases[-1] == "annealed"

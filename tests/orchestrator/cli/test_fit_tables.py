@@ -14,6 +14,7 @@ from tests.orchestrator.laws.sweeps import runs_of_truth, true_loss
 
 Streams = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parents[3]
+CURVES = "curve_id,params,tokens,flops,loss,phase"
 LINE = "E + A/N**alpha + B/D**beta"
 _ASK = """
 import sys
@@ -81,6 +82,37 @@ def test_a_table_is_not_said_to_be_of_a_constant_rate(
     assert "does not say" not in said and "the law says a constant-rate loss of" in said
 
 
+def test_annealed_ends_beside_stable_points_give_a_law_of_annealed_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Streams
+) -> None:
+    """Trunks of a known law and three cooldowns that gain 3 % at equal tokens."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{CURVES},decay_start"]
+    for place, size in enumerate((1e7, 2e7, 4e7, 8e7, 1.6e8, 3.2e8)):
+        about = f"m{place},{size:.0f}"
+        for tokens in (1e9, 2e9, 4e9, 6e9, 8e9, 9e9, 1e10):
+            loss = float(true_loss(size, tokens))
+            rows.append(f"{about},{tokens:.0f},{6 * size * tokens!r},{loss!r},stable,")
+        if place in (0, 2, 4):
+            end = 1.1e10
+            loss = float(true_loss(size, end)) * 0.97
+            rows.append(f"{about},{end:.0f},{6 * size * end!r},{loss!r},annealed,1e10")
+    Path("runs.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert run(["fit", "runs.csv", "--form", "chinchilla", "--draws", "40", "--json"]) == 0
+    printed = capsys.readouterr().out
+    record = json.loads(printed)
+    assert record["headline"] == "curves_less_gain (annealed)"
+    law = next(law for law in record["laws"] if law["form"] == "curves_less_gain")
+    assert law["gain"]["cooldowns"] == 3
+    assert law["gain"]["decay"] == pytest.approx(1 / 11)
+    assert "stable law of 6 trials, less a gain of" in law["basis"]
+    Path("law.json").write_text(printed, encoding="utf-8")
+    assert run(["predict", "law.json", "params=400M", "tokens=20G", "--json"]) == 0
+    loss = json.loads(capsys.readouterr().out)["loss"]
+    assert loss["value"] == pytest.approx(0.97 * float(true_loss(4e8, 2e10)), rel=0.01)
+    assert loss["low"] < loss["value"] < loss["high"] < float(true_loss(4e8, 2e10)) * 1.1
+
+
 def test_runs_that_do_not_count_are_told(
     table: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +168,10 @@ def test_a_form_that_cannot_be_is_refused(
         ("curve_id,tokens,flops,loss\na,1,1,3\n", "has no params column"),
         ("params,tokens,loss\n1,5,3e9,3,2\n", "line 2 has more cells than the header"),
         ("params,tokens,loss\n0.125,2000000000,3.1\n", "line 2: params 0.125 is no whole number"),
-        ("params,tokens,loss,phase\n1,2,3,stable\n2,4,2,annealed\n", "phases 'annealed', 'stab"),
+        ("params,tokens,loss,phase\n1,2,3,stable\n2,4,2,annealed\n", "without a curve_id"),
+        (f"{CURVES}\na,1,1,1,3,stable\na,1,2,2,3,tail\n", "'tail' is none of warmup"),
+        (f"{CURVES}\na,1,1,1,3,decay\na,1,2,2,3,annealed\n", "no row is stable"),
+        (f"{CURVES},decay_start\na,1,1,1,3,stable,\na,1,2,2,3,annealed,2\n", "does not lie befo"),
         ("curve_id,params,tokens,flops,loss\na,1.3,1,1,3\n", "params 1.3 is no whole number"),
     ],
 )

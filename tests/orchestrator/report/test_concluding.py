@@ -96,7 +96,7 @@ def test_a_sweep_without_a_point_concludes_nothing() -> None:
 def test_annealed_ends_get_a_law_of_their_own() -> None:
     plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
     concluded = annealed(plain, gain=0.1).conclusions(forms=("chinchilla",))
-    stable, ends = concluded.laws
+    stable, ends, less = concluded.laws
     assert stable.phases == ("stable",)
     assert ends.phases == ("annealed",)
     assert ends.key == "chinchilla (annealed)"
@@ -105,6 +105,43 @@ def test_annealed_ends_get_a_law_of_their_own() -> None:
     if ends.law is not None and stable.law is not None:
         N, D = SIZES[3], SIZES[3] * 40
         assert float(ends.law.predict(N, D)) < float(stable.law.predict(N, D))
+    assert less.key == "curves_less_gain (annealed)"
+    assert less.phases == ("annealed", "stable")
+    assert less.basis.startswith("annealed loss = stable law of 6 trials, less a gain of 0.")
+    assert less.gain is not None
+    assert (less.gain.cooldowns, less.gain.trials) == (6, 6)
+    assert less.gain.nats == pytest.approx(0.1, abs=0.01)
+    assert less.held_out is not None
+    assert abs(less.held_out.error) < 0.02
+    assert concluded.headline is less
+    assert "the law says an annealed loss of" in concluded.sentence
+
+
+def test_one_cooldown_is_no_law_of_the_gain() -> None:
+    plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
+    concluded = annealed(plain, gain=0.1, trials=1).conclusions(forms=("chinchilla",))
+    less = concluded.laws[-1]
+    assert less.law is None
+    assert less.why_not is not None and "cooldowns of one trial alone" in less.why_not
+    assert concluded.headline is concluded.laws[0]
+
+
+def test_of_two_annealed_laws_the_surer_answers() -> None:
+    plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
+    concluded = annealed(plain, gain=0.1).conclusions(forms=("chinchilla",))
+    stable, _, less = concluded.laws
+    assert less.line is not None
+    wide = replace(less, line=replace(less.line, high=2.0 * less.line.high))
+    assert _headline([stable, wide, less]) is less
+    assert _headline([stable, wide]) is wide
+
+
+def test_annealing_needs_no_law_of_size_to_be_asked_for() -> None:
+    plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
+    concluded = annealed(plain, gain=0.1).conclusions(forms=("power_irreducible",), draws=0)
+    less = concluded.laws[-1]
+    assert less.law is not None and less.posterior is None
+    assert any("bootstrap was switched off" in doubt for doubt in less.doubts)
 
 
 def test_a_best_rate_at_the_end_of_the_grid_is_told() -> None:

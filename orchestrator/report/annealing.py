@@ -1,0 +1,152 @@
+"""The law of annealed loss that few cooldowns carry: the stable law less the gain of annealing.
+
+Touches nothing. See `laws.annealed`: the law of curves of the trials near their size's best gives
+the shape, their cooldowns the gain. Its interval is widened where the law without the largest
+sizes errs at their annealed ends by more than it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from orchestrator.laws.annealed import PHASES, AnnealedLaw, fit_annealed, widened
+from orchestrator.laws.annealed_check import Build, check_annealed, held_out_law
+from orchestrator.laws.calibration import Calibration
+from orchestrator.laws.cooldowns import Cooldown
+from orchestrator.laws.curves import EXPRESSION
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.runs import CurveRows
+from orchestrator.report.bounds import REACH, optimal_line, parameters_of
+from orchestrator.report.conclusions import Gained, HeldOut, LawResult, Question, Residuals
+from orchestrator.report.cost import FlopsPerToken
+from orchestrator.report.evidence import Evidence, TrialEvidence
+
+FORM = "curves_less_gain"
+NO_DRAWS = "no interval: the bootstrap was switched off"
+_RATE = "learning_rate"
+FEW = 4
+"""Trials with cooldowns below which the exponents of the gain are said to be a prior's."""
+_FIRST = 0.05  # quantile of the rows' compute where the line begins
+
+
+def less_gain(
+    evidence: Evidence, question: Question, largest: float, cost: FlopsPerToken
+) -> LawResult:
+    """The stable law less the gain, or why there is none."""
+    result = LawResult(
+        form=FORM,
+        expression=f"({EXPRESSION}) * exp(-gain(N, D))",
+        source="the law of learning curves; the gain is of the sweep's own cooldowns",
+        basis="stable points of trials within 1 % of the best of their size, and their cooldowns",
+        phases=PHASES,
+    )
+    trials = evidence.near_best()
+    curves, cooldowns = [trial.stable for trial in trials], cooldowns_of(trials)
+
+    def build(some: Sequence[CurveRows], of: Sequence[Cooldown]) -> AnnealedLaw:
+        return fit_annealed(some, of, draws=max(question.draws, 1), seed=question.seed)
+
+    try:
+        found = build(curves, cooldowns)
+    except FitError as error:
+        return replace(result, why_not=str(error))
+    checks = check_annealed(build, curves, cooldowns)
+    found = widened(found, checks.factor)
+    law = found.posterior.law
+    posterior = found.posterior if question.draws else None
+    pairs = found.pairs
+    compute = np.concatenate([curve.flops for curve in curves])
+    start = float(np.quantile(compute, _FIRST))
+    flops = cost(pairs.N) * pairs.D
+    return replace(
+        result,
+        basis=found.words,
+        law=law,
+        posterior=posterior,
+        parameters=parameters_of(law, posterior, question.level),
+        line=optimal_line(law, posterior, question.level, start, REACH * largest, cost),
+        residuals=Residuals(
+            flops=flops,
+            params=pairs.N,
+            log_loss=np.log(pairs.loss / law.predict(pairs.N, pairs.D)),
+        ),
+        held_out=_held_out(build, curves, cooldowns, cost),
+        gain=_gain(found),
+        doubts=tuple(_doubts(found, checks, question)),
+    )
+
+
+def cooldowns_of(trials: Sequence[TrialEvidence]) -> list[Cooldown]:
+    """The annealed ends of these trials; the place of a trunk is that of its trial."""
+    best = _best_rates(trials)
+    return [
+        Cooldown(
+            trial=place,
+            tokens=float(branch.tokens),
+            loss=branch.loss,
+            start=None if branch.start is None else float(branch.start),
+            rate=_rate(trial) / best[trial.params],
+        )
+        for place, trial in enumerate(trials)
+        for branch in trial.annealed
+    ]
+
+
+def _best_rates(trials: Sequence[TrialEvidence]) -> dict[int, float]:
+    """The rate of the best trial of every size."""
+    best: dict[int, TrialEvidence] = {}
+    for trial in trials:
+        known = best.get(trial.params)
+        if known is None or trial.stable.loss[-1] < known.stable.loss[-1]:
+            best[trial.params] = trial
+    return {size: _rate(trial) for size, trial in best.items()}
+
+
+def _rate(trial: TrialEvidence) -> float:
+    """The trial's learning rate, 1 where it is not varied."""
+    for key, value in trial.settings:
+        named = key.rpartition(".")[2] == _RATE
+        if named and isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+            return float(value)
+    return 1.0
+
+
+def _held_out(
+    build: Build, curves: Sequence[CurveRows], cooldowns: Sequence[Cooldown], cost: FlopsPerToken
+) -> HeldOut | None:
+    """The law without the largest size that was annealed, asked for its last annealed end."""
+    last = max(cooldowns, key=lambda c: (curves[c.trial].N, c.tokens))
+    N = curves[last.trial].N
+    try:
+        law = held_out_law(build, curves, cooldowns, N).posterior.law
+    except FitError:
+        return None
+    flops = float(cost(np.array([N]))[0]) * last.tokens
+    predicted = float(law.predict(N, last.tokens))
+    return HeldOut(params=round(N), flops=flops, predicted=predicted, seen=last.loss)
+
+
+def _gain(found: AnnealedLaw) -> Gained:
+    nats, sd = found.gain.nats
+    return Gained(
+        nats=nats, sd=sd, cooldowns=found.gain.pairs, trials=found.gain.trials,
+        decay=found.gain.share,
+    )  # fmt: skip
+
+
+def _doubts(found: AnnealedLaw, checks: Calibration, question: Question) -> Sequence[str]:
+    said = [*map(str, found.posterior.law.warnings), *found.gain.doubts]
+    if found.gain.trials < FEW:
+        said.append(
+            f"the gain rests on cooldowns of {found.gain.trials} trials: how it changes with size"
+            " and tokens is mostly a prior's"
+        )
+    if found.pairs.unpaired:
+        said.append(f"{found.pairs.unpaired} annealed ends lie far from any point of their trunk")
+    said += [checks.warning] if checks.warning is not None else checks.notes[:1]
+    if not question.draws:
+        said.append(NO_DRAWS)
+    return said

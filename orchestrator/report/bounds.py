@@ -1,0 +1,56 @@
+"""A law's parameters and its line along compute, with their intervals. Touches nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.laws.law import LawFit
+from orchestrator.laws.uncertainty import LawPosterior, interval_of
+from orchestrator.report.conclusions import Bounded, Line
+from orchestrator.report.cost import SIZES_BEYOND, FlopsPerToken
+
+REACH = 10.0
+"""How many times the largest run a law is drawn and quoted beyond it, unless a target is named."""
+LINE_POINTS = 60
+_SIZES_TRIED = 240
+
+
+def parameters_of(
+    law: LawFit, posterior: LawPosterior | None, level: float
+) -> tuple[tuple[str, str, Bounded], ...]:
+    """Name, meaning and value of every parameter, with its interval where there are draws."""
+    bounds = posterior.parameter_intervals(level) if posterior else {}
+    return tuple(
+        (
+            known.name,
+            known.meaning,
+            Bounded(
+                value=law.parameters[known.name],
+                low=bounds.get(known.name, (None, None))[0],
+                high=bounds.get(known.name, (None, None))[1],
+            ),
+        )
+        for known in law.form.parameters
+    )
+
+
+def optimal_line(
+    law: LawFit,
+    posterior: LawPosterior | None,
+    level: float,
+    start: float,
+    end: float,
+    cost: FlopsPerToken,
+) -> Line:
+    """Loss at the best size for each compute, for the law and for each of its draws."""
+    grid = np.geomspace(start, end, LINE_POINTS)
+    # More compute never asks for less than the smallest size that was trained.
+    sizes = np.geomspace(cost.smallest, cost.largest * REACH * SIZES_BEYOND, _SIZES_TRIED)
+    tokens = grid[:, None] / cost(sizes)
+    table = law.predict(sizes, tokens)
+    loss, best = table.min(axis=1), sizes[table.argmin(axis=1)]
+    low, high = loss, loss
+    if posterior is not None:
+        drawn = posterior.predictions(sizes, tokens).min(axis=2)
+        low, high = interval_of(drawn, loss, level, posterior.widened(level))
+    return Line(flops=grid, loss=loss, low=low, high=high, params=best)

@@ -90,6 +90,30 @@ def test_a_killed_workers_trial_goes_on_as_a_new_attempt(
     assert (tmp_path / "trials/dies-once/attempt-2/pid").read_text() != pid
 
 
+def test_a_killed_workers_stack_is_lost_whole_and_each_of_it_goes_on(
+    backend: RayBackend, tmp_path: Path
+) -> None:
+    trials = ("dies-once", "slow")
+    for trial in trials:
+        stack = tuple((each, 1) for each in trials)
+        backend.start(Started(trial=trial, attempt=1, until=9 * STEP, stack=stack))
+    heard: list[Report] = []
+    while sum(isinstance(report, AttemptLost) for report in heard) < 2:
+        heard += hear(backend, AttemptLost)
+    lost = [report for report in heard if isinstance(report, AttemptLost)]
+    assert {(end.trial, end.cause) for end in lost} == {(trial, "died") for trial in trials}
+    for trial in trials:
+        saved = [
+            point.checkpoint
+            for point in heard
+            if isinstance(point, PointReported) and point.trial == trial and point.checkpoint
+        ]
+        assert saved[-1].tokens == 4 * STEP
+        backend.start(Started(trial=trial, attempt=2, until=9 * STEP, resume_from=saved[-1]))
+        points = [r.point.tokens for r in hear(backend) if isinstance(r, PointReported)]
+        assert points == [k * STEP for k in range(5, 10)]
+
+
 def test_a_segment_that_does_not_stop_is_killed_and_its_slot_used_again(
     backend: RayBackend, tmp_path: Path
 ) -> None:

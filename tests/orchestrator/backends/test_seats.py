@@ -162,3 +162,88 @@ def test_a_stop_waits_for_a_point_as_long_as_the_trial_has_ever_needed(
     assert isinstance(end, SegmentEnded), end
     assert end.stopped
     backend.close()
+
+
+def stack(backend: RayBackend, *trials: str, attempt: int = 1, steps: int = 6) -> None:
+    keys = tuple((trial, attempt) for trial in trials)
+    for trial in trials:
+        backend.start(
+            Started(trial=trial, attempt=attempt, until=steps * STEP, stack=keys),
+        )
+
+
+def kinds(reports: list[Report]) -> dict[str, str]:
+    told = {AttemptLost: "lost", SegmentEnded: "ended"}
+    return {r.trial: getattr(r, "cause", told.get(type(r), "?")) for r in reports}
+
+
+def test_a_stack_waits_for_a_worker_and_who_is_stopped_meanwhile_leaves_it(
+    crippled: tuple[RayBackend, Twin],
+) -> None:
+    backend, _ = crippled
+    stack(backend, "good", "good2", "bursts", attempt=2)
+    backend.stop("good2")
+    reports = ends(backend, 4)
+    assert kinds(reports[:1]) == {"good2": "interrupted"}
+    assert {r.trial for r in reports} == {"slow", "good", "good2", "bursts"}
+    assert kinds(reports)["good"] == "ended"
+
+
+def test_of_a_stack_that_does_not_come_to_a_point_all_are_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those that were not told to stop have not failed: the worker was killed under them."""
+    backend, _ = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0, grace_s=0.3)
+    stack(backend, "stuck", "good", steps=9)
+    points = 0
+    while points < 4:  # the third step of the first of them never ends
+        points += len(backend.poll(0.05))
+    backend.poll(0.3)
+    backend.stop("good")
+    reports = ends(backend, 2)
+    assert kinds(reports) == {"good": "interrupted", "stuck": "interrupted"}
+    assert all("good did not stop within" in getattr(r, "reason", "") for r in reports)
+    backend.start(segment("good2"))
+    assert kinds(ends(backend, 1)) == {"good2": "ended"}
+    backend.close()
+
+
+def test_a_begin_and_a_stop_of_a_stack_that_are_lost_are_sent_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
+    (worker,) = twin.workers
+    worker.cut()
+    stack(backend, "slow", "slow2", steps=30)
+    backend.poll(0.05)
+    worker.restored()
+    while not backend.poll(0.05):
+        pass
+    worker.cut()
+    backend.stop("slow2")
+    backend.poll(0.05)
+    worker.restored()
+    reports = {r.trial: r for r in ends(backend, 2)}
+    slow, slow2 = reports["slow"], reports["slow2"]
+    assert isinstance(slow, SegmentEnded) and isinstance(slow2, SegmentEnded)
+    assert (slow.stopped, slow2.stopped) == (False, True)
+    assert slow.tokens == 30 * STEP > slow2.tokens
+    backend.close()
+
+
+def test_a_worker_that_dies_loses_its_whole_stack_where_each_stood(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
+    (worker,) = twin.workers
+    stack(backend, "slow", "slow2", steps=30)
+    reached: dict[str, int] = {}
+    while len(reached) < 2:
+        reached |= {r.trial: r.point.tokens for r in backend.poll(0.05)}  # pyright: ignore[reportAttributeAccessIssue]
+    worker.dead = True
+    lost = ends(backend, 2)
+    assert kinds(lost) == {"slow": "died", "slow2": "died"}
+    assert {r.trial: r.reached for r in lost if isinstance(r, AttemptLost)} == reached
+    stack(backend, "slow", "slow2", attempt=2)
+    assert kinds(ends(backend, 2)) == {"slow": "ended", "slow2": "ended"}
+    backend.close()

@@ -73,12 +73,14 @@ class Task:
     eta: int
     laws: bool
     common: bool = False
+    slots: int = 1
 
     @property
     def key(self) -> str:
         """Equal for equal work, across runs and changes of the order."""
         said = [self.cell.source.key, self.cell.budget, self.subset]
         said += [self.who.key, self.eta, self.laws, self.common]
+        said += [self.slots] if self.slots > 1 else []
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
@@ -101,7 +103,9 @@ def run(task: Task) -> dict[str, Any]:
         truth=truth(task.cell, task.subset) if task.laws else None,
         saved_s=lambda: sum(each.saved_s for each in used),
     )
-    score = judged(policy, pool, curves, budget, seed=task.subset, contest=contest)
+    score = judged(
+        policy, pool, curves, budget, seed=task.subset, slots=task.slots, contest=contest
+    )
     return result(task.key, score)
 
 
@@ -132,6 +136,7 @@ def main() -> int:
             eta=args.eta,
             laws=not args.no_laws,
             common=args.by_joint_law,
+            slots=args.slots,
         )
         for subset in range(QUICK if args.quick else args.subsets)
         for cell in chosen.cells
@@ -274,6 +279,7 @@ def arguments() -> argparse.Namespace:
     add("--surrogate", action="append", default=[], help="only these; repeat for several")
     add("--no-laws", action="store_true", help="fit no laws to what was bought")
     add("--by-joint-law", action="store_true", help="also recommend by one rule for all")
+    add("--slots", type=int, default=1, help="workers: with several, less is known at each step")
     add("--jobs", type=int, default=1, help="processes")
     add("--out", type=Path, help="JSONL of single replays: resumes where it stopped")
     add("--kept", action="store_true", help="replay nothing; show what --out holds")

@@ -85,12 +85,14 @@ def judged(
     budget: int,
     *,
     seed: int = 0,
+    slots: int = 1,
     contest: Contest | None = None,
 ) -> Score:
-    """The score of `policy` after spending at most `budget` FLOPs on `pool`."""
+    """The score of `policy` after spending at most `budget` FLOPs on `pool`, on so many workers
+    at once."""
     contest = contest or Contest()
     begun, saved = time.process_time(), contest.saved_s()
-    state = replayed(policy, pool, curves, budget, seed=seed)
+    state = replayed(policy, pool, curves, budget, seed=seed, slots=slots)
     cpu_s = time.process_time() - begun + contest.saved_s() - saved
     trials = list(state.trials.values())
     best = min((float(t.curve.loss.min()) for t in trials if len(t.curve)), default=np.inf)

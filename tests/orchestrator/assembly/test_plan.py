@@ -115,3 +115,13 @@ def test_several_processes_a_trial_are_told_and_their_gpus_counted(tmp_path: Pat
     assert both.gpu_hours == pytest.approx(2 * alone.gpu_hours)
     (note,) = set(both.notes) - set(alone.notes)
     assert note.startswith("each trial is trained by 2 processes on one node, a GPU each")
+
+
+def test_lockstep_is_told(tmp_path: Path) -> None:
+    path = str(specs.live(tmp_path))
+    alone = plan_of(*read_spec(path, []))
+    stacked = plan_of(*read_spec(path, ["resources.lockstep=8"]))
+    (note,) = set(stacked.notes) - set(alone.notes)
+    assert note.startswith("up to 2 trials of one shape train as one stacked model in a slot")
+    asha = plan_of(*read_spec(path, ["resources.lockstep=8", "policy={kind: asha}"]))
+    assert any("asha starts a trial for each free slot" in note for note in asha.notes)

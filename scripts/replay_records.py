@@ -69,6 +69,7 @@ class _Cell:
         }
         gain = self._gain(mine, BASELINE)
         record |= _named("gain_vs_halving_pct", "ci", gain)
+        record |= _bounds("gain_vs_halving_curves", gain, self._drawn)
         record |= self._spread("gain_vs_uniform", self._gain(mine, "uniform"))
         record |= {"safe": self._safe}
         record |= self._spread("gain_vs_safe", self._gain(mine, self._safe))

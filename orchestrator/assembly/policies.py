@@ -105,12 +105,16 @@ def _forecasting(
     """The policy that serves `frontier` or `recommend`, within what hours and money buy."""
     from orchestrator.policies.choosing import Rule
     from orchestrator.policies.frontier import Frontier
+    from orchestrator.policies.trust import Believer
 
     if plan.worth or (not isinstance(plan, blocks.Frontier) and plan.regret is not None):
         raise Refused(f"policy.worth and policy.regret are not for aim: {aim} yet; remove them")
     rule = Rule(tokens_per_param=plan.tokens_per_param, certainty=plan.certainty)
     surrogate = surrogate_of(plan.surrogate)
-    frontier = Frontier(surrogate=surrogate, most=plan.most, rule=rule, gate=plan.gate)
+    believer = Believer()
+    frontier = Frontier(
+        surrogate=surrogate, most=plan.most, rule=rule, gate=plan.gate, believer=believer
+    )
     if aim == "frontier":
         return within(frontier, purse)
     from orchestrator.policies.recommend import Recommend
@@ -126,6 +130,7 @@ def _forecasting(
         most=plan.most,
         rule=rule,
         gate=plan.gate,
+        believer=believer,
     )
     return within(recommend, purse)
 

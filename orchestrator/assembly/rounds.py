@@ -117,12 +117,13 @@ def _searching(
     plan: blocks.Frontier | blocks.Recommend | blocks.Active, pool: Pool, budget: int
 ) -> tuple[RungRow, ...]:
     """The starts, and the most that one trial may take at the end."""
-    from orchestrator.policies.frontier import START_SHARE, STARTS
+    from orchestrator.policies.searching import Starts
 
-    live = min(STARTS, len(pool))
+    starts = Starts()
+    live = min(starts.count, len(pool))
     largest = max(candidate.cost for candidate in pool)
     return _climbing(
-        [(live, int(START_SHARE * budget)), (1, min(int(plan.most * budget), largest))]
+        [(live, int(starts.share * budget)), (1, min(int(plan.most * budget), largest))]
     )
 
 
@@ -155,9 +156,10 @@ def kept_sizes(sizes: int, candidates: int, last: int, spec: SweepSpec) -> str:
         case blocks.Active() | blocks.Select() if spec.aim == "target":
             return f"the cheapest of {candidates} candidates, then what narrows the target most"
         case blocks.Frontier() | blocks.Recommend() | blocks.Active():
-            from orchestrator.policies.frontier import STARTS
+            from orchestrator.policies.searching import Starts
 
-            return f"the {min(STARTS, sizes)} sizes that start, and those that forecasts choose"
+            live = min(Starts().count, sizes)
+            return f"the {live} sizes that start, and those that forecasts choose"
         case blocks.Select():
             return f"the cheapest of {candidates} candidates, then what narrows the target most"
         case blocks.Exhaustive():

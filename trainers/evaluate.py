@@ -6,32 +6,51 @@ of the text those tokens stand for, which compares across vocabularies.
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trainers.device import Device
+from trainers.memory import TooLarge
 
 # What stays in a core's cache, and what fills a GPU; its logits (bf16, fp32 and their softmax, ten
 # bytes each) are kept within a few GB.
 CHUNK_TOKENS = {"cpu": 4096, "cuda": 131072}
 CHUNK_LOGITS = 2**28
 
+log = logging.getLogger(__name__)
 
-@torch.no_grad()
+
 def held_out_total(
     network: nn.Module, windows: Tensor, device: Device, vocab: int, *, members: int = 1
 ) -> Tensor:
     """Sum over `windows` [n, T + 1] of their mean nats per token, on the device.
 
-    A scalar; for a stack of networks (`trainers.stacked`), one of each of its `members`.
+    A scalar; for a stack of networks (`trainers.stacked`), one of each of its `members`. Read in
+    smaller parts where the memory does not suffice. Raises TooLarge where it never does.
     """
     context = windows.shape[1] - 1
-    total = torch.zeros((), device=device.device)
     tokens = min(CHUNK_TOKENS.get(device.device.type, 4096), CHUNK_LOGITS // vocab)
+    rows = max(1, tokens // context // members)
+    while True:
+        try:
+            return _total(network, windows.split(rows), device, members)
+        except torch.OutOfMemoryError as error:
+            if rows == 1:
+                raise TooLarge(error, members) from error
+        rows //= 2
+        torch.cuda.empty_cache()
+        log.warning("the held-out slice does not fit into memory; reading it by %d rows", rows)
+
+
+@torch.no_grad()
+def _total(network: nn.Module, chunks: Sequence[Tensor], device: Device, members: int) -> Tensor:
+    total = torch.zeros((), device=device.device)
     with device.autocast():
-        for chunk in windows.split(max(1, tokens // context // members)):
+        for chunk in chunks:
             if not len(chunk):  # more workers than windows: the mean of nothing is no number
                 continue
             each = chunk if members == 1 else chunk.repeat(members, 1)

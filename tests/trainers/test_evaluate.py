@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainers import evaluate
 from trainers.device import Device
 from trainers.evaluate import bits_per_byte, held_out_total
+from trainers.memory import TooLarge
 
 CPU = Device(device=torch.device("cpu"), precision="fp32", threads=1)
 
@@ -27,6 +28,27 @@ def test_every_window_counts_alike_whatever_the_chunks(
     monkeypatch.setattr(evaluate, "CHUNK_TOKENS", {"cpu": tokens})
     windows = torch.arange(7)[:, None].expand(7, 9)  # at 3 windows a chunk the last holds one
     assert held_out_total(MeanToken(), windows, CPU, 64).item() == pytest.approx(21.0)
+
+
+class Narrow(MeanToken):
+    """One that holds the hidden values of so many windows."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, window: Tensor) -> Tensor:
+        if len(window) > self.rows:
+            raise torch.OutOfMemoryError("planted")
+        return super().forward(window)
+
+
+def test_what_does_not_fit_is_read_in_smaller_parts(caplog: pytest.LogCaptureFixture) -> None:
+    windows = torch.arange(7)[:, None].expand(7, 9)
+    assert held_out_total(Narrow(3), windows, CPU, 64).item() == pytest.approx(21.0)
+    assert "reading it by 2 rows" in caplog.text
+    with pytest.raises(TooLarge, match="even one sequence at a time"):
+        held_out_total(Narrow(0), windows, CPU, 64)
 
 
 def test_a_worker_without_windows_adds_nothing() -> None:

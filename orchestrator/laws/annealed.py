@@ -5,6 +5,7 @@ gives the shape and the cooldowns give the gain (`annealing`):
 
     L = S(N, D) exp(-gain (N/N0)^gain_N (D/D0)^gain_D)
 
+(far under the smallest pair N and D stand for themselves no more, lest the gain take all there).
 No fit meets stable and annealed points as if they were the same: one is of the first, one of the
 differences between both. The result is a law in one line with draws, so whatever asks a law
 (intervals, the best size, the cheapest compute, JSON) asks this one alike. A draw is one of the
@@ -34,7 +35,8 @@ from orchestrator.laws.uncertainty import LawPosterior
 
 PHASES = ("annealed", "stable")
 _LEVEL = 0.9  # at which the gain keeps its own width
-_GAIN = "exp(-gain * (N / {:.5g})**gain_N * (D / {:.5g})**gain_D)"
+_GAIN = "exp(-gain * max(N / {:.5g}, {:.5g})**gain_N * max(D / {:.5g}, {:.5g})**gain_D)"
+_BELOW = 4.0  # times under the smallest pair the gain changes no more: else it grows to all of it
 _DRIFT = "exp(drift_N * max(log(N / {:.5g}), 0) + drift_D * max(log(D / {:.5g}), 0))"
 _KNOWN = {
     "gain": Known(low=0.0, meaning="gain from annealing, log loss"),
@@ -240,7 +242,7 @@ def annealed_law(stable: StableLaw, gain: Gain, pairs: Pairs, *, seed: int = 0) 
         )
     form = _form(
         f"{stable.name}_less_gain" if stable.name.isidentifier() else "less_gain",
-        f"({stable.expression}) * {_GAIN.format(*gain.centre)}",
+        f"({stable.expression}) * {_gain_of(gain, pairs)}",
         {**stable.known, **_KNOWN},
         "; ".join(said for said in (stable.source, "the gain: of the sweep's cooldowns") if said),
     )
@@ -319,6 +321,13 @@ def widened(law: AnnealedLaw, factor: float) -> AnnealedLaw:
     return replace(
         law, posterior=replace(posterior, rescaling=posterior.rescaling * max(factor, 1.0))
     )
+
+
+def _gain_of(gain: Gain, pairs: Pairs) -> str:
+    """The factor of the gain, as a line."""
+    n0, d0 = gain.centre
+    least_n, least_d = float(pairs.N.min()) / _BELOW, float(pairs.D.min()) / _BELOW
+    return _GAIN.format(n0, least_n / n0, d0, least_d / d0)
 
 
 def _left(form: LineForm, published: Array, pairs: Pairs) -> Array:

@@ -66,7 +66,11 @@ def less_gain(
         basis=found.words,
         law=law,
         posterior=posterior,
-        parameters=parameters_of(law, posterior, question.level),
+        parameters=tuple(
+            known
+            for known in parameters_of(law, posterior, question.level)
+            if not known[0].startswith("drift")
+        ),
         line=optimal_line(law, posterior, question.level, start, REACH * largest, cost),
         residuals=Residuals(
             flops=flops,

@@ -218,6 +218,12 @@ def test_it_answers_as_any_law_does_and_goes_to_json_and_back() -> None:
     assert again.law.phases == ("annealed", "stable")
 
 
+def test_far_under_the_smallest_pair_the_gain_changes_no_more() -> None:
+    law = annealed_of(3)
+    draws = law.posterior.predictions(np.array([10.0, 100.0]), np.array([1e7, 1e7]))
+    assert (draws > 2.0).all()
+
+
 def test_widening_the_stable_law_leaves_the_gain_its_own_width() -> None:
     curves = curves_of_truth(sizes=6, per_size=1, trial_sd=0.002, row_sd=0.001)
     runs = runs_from_curves(curves)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Policies and surrogates on recorded curves: what each buys for one budget, on the same pools.
 
-    scripts/bench_replay.py --suite default|bars|grid|crossings [--subsets 30] [--out FILE]
+    scripts/bench_replay.py --suite default|bars|grid|full|crossings [--subsets 30] [--out FILE]
     scripts/bench_replay.py --curves FILE --budget 1e19 --pool 5,10,20 [--json]
     scripts/bench_replay.py --crossing 0,0.5,0.9 --noise none,ou --budget 10% --view crossings
     scripts/bench_replay.py --rates 5x4 --budget 5%,20%

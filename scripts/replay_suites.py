@@ -3,6 +3,7 @@
 - default: a cell of every kind, all contestants
 - bars: the cells that claims are made about, the policies that make them, and their rivals
 - grid: sizes of pool, budgets and surrogates where the gate promises never to be worse
+- full: the cells of the grid, all contestants: days of one core, to be run by hand
 - crossings: regret against how many curves cross, and in what noise
 
 The settings are the same everywhere: nothing in a suite depends on what is in its data. Touches
@@ -102,6 +103,15 @@ def _bars(tables: _Tables) -> Suite:
 
 
 def _grid(tables: _Tables) -> Suite:
+    return Suite(cells=_everything(tables), policies=(*SAFE, *GATED), view="worse")
+
+
+def _full(tables: _Tables) -> Suite:
+    return Suite(cells=_everything(tables))
+
+
+def _everything(tables: _Tables) -> tuple[Cell, ...]:
+    """Every source at every size and budget."""
     cells: list[Cell] = []
     for name in NAMED:
         sizes: Sequence[int] = (5, 10, 20) if name == "schram-nanogpt" else (5, 10)
@@ -112,7 +122,7 @@ def _grid(tables: _Tables) -> Suite:
     cells += _at(tables.rates(), SHARES)
     for noise in NOISES:
         cells += _at(tables.crossing(0.9, noise), SHARES)
-    return Suite(cells=tuple(cells), policies=(*SAFE, *GATED), view="worse")
+    return tuple(cells)
 
 
 def _crossings(tables: _Tables) -> Suite:
@@ -129,5 +139,6 @@ SUITES: dict[str, Callable[[_Tables], Suite]] = {
     "default": _default,
     "bars": _bars,
     "grid": _grid,
+    "full": _full,
     "crossings": _crossings,
 }

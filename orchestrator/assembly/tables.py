@@ -53,7 +53,8 @@ def _of_one_phase(curves: Mapping[str, RecordedCurve], path: str, burn_in: float
     rows = {name: _read(path, curve) for name, curve in curves.items()}
     evidence = evidence_from_curves(rows, burn_in=burn_in)
     phases = phases_in(path)
-    return replace(evidence, phases=phases) if phases == ("stable",) else evidence
+    known = phases in (("stable",), ("annealed",))
+    return replace(evidence, phases=phases) if known else evidence
 
 
 def _of_phases(path: str, phases: Sequence[str], curves: bool, burn_in: float) -> Evidence:

@@ -12,7 +12,7 @@ it per size).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -210,12 +210,35 @@ def evidence_of(state: SweepState, *, burn_in: float) -> Evidence:
         if trial.failed is not None:
             cut_short.append(trial.id)
         trials.append(_evidence(trial))
-    return Evidence(
+    found = Evidence(
         trials=tuple(trials),
         burn_in=burn_in,
         left_out=tuple(left_out),
         cut_short=tuple(cut_short),
     )
+    return found if found.with_points() else _ends_alone(found)
+
+
+def _ends_alone(evidence: Evidence) -> Evidence:
+    """A sweep whose rates never stood still, such as a cosine's: each annealed end is a finished
+    run, and laws are of those."""
+    ends = [(trial, branch) for trial in evidence.trials for branch in trial.annealed]
+    if not ends:
+        return evidence
+    runs = tuple(
+        replace(
+            trial,
+            stable=CurveRows(
+                N=trial.params,
+                tokens=np.array([branch.tokens], dtype=np.float64),
+                flops=np.array([branch.flops]),
+                loss=np.array([branch.loss]),
+            ),
+            annealed=(),
+        )
+        for trial, branch in ends
+    )
+    return replace(evidence, trials=runs, phases=("annealed",))
 
 
 def _evidence(trial: Trial) -> TrialEvidence:

@@ -10,10 +10,16 @@ from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.report.concluding import conclude
 from orchestrator.report.conclusions import Question
-from orchestrator.report.evidence import Evidence, TrialEvidence, evidence_of
+from orchestrator.report.evidence import (
+    Branch,
+    Evidence,
+    TrialEvidence,
+    _ends_alone,
+    evidence_of,
+)
 from orchestrator.state import fold
 from orchestrator.values import Extend
-from tests.orchestrator.report.ladders import SIZES, annealed, curves_of, swept
+from tests.orchestrator.report.ladders import SIZES, annealed, curves_of, swept, truth
 
 
 def one(name: str, params: int, tokens: list[float], loss: list[float]) -> TrialEvidence:
@@ -100,6 +106,38 @@ def test_the_gain_of_annealing_is_measured_against_the_trunk_where_it_was_left()
     # The branch's own tokens lower the loss a little too.
     assert len(gains) == len(SIZES)
     assert ((gains > 0.1) & (gains < 0.2)).all()
+
+
+def test_of_rates_that_never_stand_still_the_annealed_ends_are_finished_runs() -> None:
+    """A sweep of cosines has no stable point, and a law all the same."""
+    none = np.zeros(0)
+    trials = tuple(
+        TrialEvidence(
+            id=f"n{params}-{ratio}",
+            params=params,
+            flops_per_token=6.0 * params,
+            stable=CurveRows(N=params, tokens=none, flops=none, loss=none),
+            annealed=(
+                Branch(
+                    tokens=params * ratio,
+                    flops=6.0 * params * params * ratio,
+                    loss=truth(params, params * ratio),
+                    trunk_loss=None,
+                ),
+            ),
+        )
+        for params in SIZES
+        for ratio in (10, 20, 40)
+    )
+    found = _ends_alone(Evidence(trials=trials))
+    assert found.phases == ("annealed",)
+    said = conclude(found, Question(forms=("chinchilla",), draws=40))
+    assert said.headline is not None
+    assert said.headline.key == "chinchilla (annealed)"
+    assert "the law says an annealed loss of" in said.sentence
+    assert said.headline.law is not None
+    E = said.headline.law.parameters["E"]
+    assert pytest.approx(1.6, abs=0.05) == E
 
 
 def test_without_an_annealed_trial_there_are_no_annealed_rows() -> None:

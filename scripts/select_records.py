@@ -1,6 +1,7 @@
 """The records of `bench_select`: means over forms and seeds, and what active gains on each rule.
 
-Touches nothing.
+Intervals are bootstrapped in two stages, forms and then the seeds of each: seeds of one form
+differ little, and are not so many trials. Touches nothing.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ def records_of(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     budgets = runs[0]["budgets_pct"] if runs else []
     for (task, rule, fitter), group in cells.items():
         for place, budget in enumerate(budgets):
-            scores = np.array([run["r2"][place] for run in group])
-            found.append(_record(task, rule, fitter, budget, scores.mean(), [scores], group))
+            scores = [(run["form"], run["r2"][place]) for run in group]
+            found.append(_record(task, rule, fitter, budget, [scores], group))
     for rule, fitter in dict.fromkeys((rule, fitter) for _, rule, fitter in cells):
         tasks = [t for t, r, f in cells if (r, f) == (rule, fitter)]
         if len(tasks) < 2:
             continue
         groups = [cells[(task, rule, fitter)] for task in tasks]
         for place, budget in enumerate(budgets):
-            scores = [np.array([run["r2"][place] for run in group]) for group in groups]
-            mean = float(np.mean([each.mean() for each in scores]))
+            scores = [[(run["form"], run["r2"][place]) for run in group] for group in groups]
             every = [run for group in groups for run in group]
-            found.append(_record("mean over tasks", rule, fitter, budget, mean, scores, every))
+            found.append(_record("mean over tasks", rule, fitter, budget, scores, every))
     return found + _gains(cells, budgets)
 
 
@@ -52,7 +52,7 @@ def _gains(
         if (rule, fitter) == ("active", "ours") or not mine:
             continue
         for place, budget in enumerate(budgets):
-            apart: list[np.ndarray] = []
+            apart: list[list[tuple[str, float]]] = []
             every: list[Mapping[str, Any]] = []
             for (task, r, f), group in cells.items():
                 if (r, f) != (rule, fitter):
@@ -60,11 +60,12 @@ def _gains(
                 pairs = [(run, mine.get((task, run["form"], run["seed"]))) for run in group]
                 kept = [(run, own) for run, own in pairs if own is not None]
                 if kept:
-                    apart.append(np.array([own[place] - run["r2"][place] for run, own in kept]))
+                    apart.append(
+                        [(run["form"], own[place] - run["r2"][place]) for run, own in kept]
+                    )
                     every += [run for run, _ in kept]
             if apart:
-                mean = float(np.mean([each.mean() for each in apart]))
-                found.append(_record("gain of active", rule, fitter, budget, mean, apart, every))
+                found.append(_record("gain of active", rule, fitter, budget, apart, every))
     return found
 
 
@@ -73,16 +74,15 @@ def _record(
     rule: str,
     fitter: str,
     budget: float,
-    mean: float,
-    scores: Sequence[np.ndarray],
+    scores: Sequence[Sequence[tuple[str, float]]],
     runs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """scores: one array a task; resampled within each, then averaged over them."""
+    """scores: one list a task, of form and score; averaged over tasks."""
+    mean = np.mean([np.mean([score for _, score in each]) for each in scores])
     rng = np.random.default_rng(0)
-    drawn = np.zeros(DRAWS)
-    for each in scores:
-        drawn += each[rng.integers(len(each), size=(DRAWS, len(each)))].mean(axis=1) / len(scores)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = np.quantile(
+        np.mean([_resampled(each, rng) for each in scores], axis=0), [0.025, 0.975]
+    )
     return {
         "task": task,
         "rule": rule,
@@ -94,6 +94,20 @@ def _record(
         "seeds": len({run["seed"] for run in runs}),
         "cpu_s": round(float(np.mean([run["cpu_s"] for run in runs])), 2),
     }
+
+
+def _resampled(scores: Sequence[tuple[str, float]], rng: np.random.Generator) -> np.ndarray:
+    """Means (DRAWS,) over forms drawn with replacement, and seeds within each."""
+    forms: dict[str, list[float]] = {}
+    for form, score in scores:
+        forms.setdefault(form, []).append(score)
+    groups = [np.array(group) for group in forms.values()]
+    means = [
+        group[rng.integers(len(group), size=(DRAWS, len(groups), len(group)))].mean(axis=2)
+        for group in groups
+    ]
+    chosen = rng.integers(len(groups), size=(DRAWS, len(groups)))
+    return np.take_along_axis(np.stack(means), chosen[None], axis=0)[0].mean(axis=1)
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:

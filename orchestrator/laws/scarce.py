@@ -121,10 +121,7 @@ def believed(
     with `starts` 0 those alone, settled beside misfit and prior without a search for optima of
     the law alone. Raises FitError where no optimum is believable."""
     posed = _posed(form, runs, scene)
-    if warm is not None and not starts:
-        values = warm
-    else:
-        values = _optima(posed, seed, warm, starts)
+    values = warm if warm is not None and not starts else _optima(posed, seed, warm, starts)
     return _settled(posed, scene, values)
 
 

@@ -142,7 +142,7 @@ class _Basins:
         mean = self._said(self.values, target)
         moved = np.matmul(self._slopes(target), self.roots)
         variance = np.sum(moved**2, axis=2) + self.noise
-        leads = _clusters(mean, variance)
+        leads = basins_of(mean, variance)
         best = [min(group, key=lambda k: error[k]) for group in leads]
         score = -0.5 * rows * np.log(np.maximum(error[best], 1e-300) / max(error.min(), 1e-300))
         weights = np.exp(score - score.max())
@@ -226,7 +226,7 @@ class _Basins:
         return float(np.sum(left[1:] + left[:-1])) * 0.5 * float(seen[1] - seen[0])
 
 
-def _clusters(mean: FloatArray, variance: FloatArray) -> list[list[int]]:
+def basins_of(mean: FloatArray, variance: FloatArray) -> list[list[int]]:
     """Basins by complete linkage on log1p of the symmetric divergence of the predictions; the
     cut of the best silhouette, one basin where that is below 0.01."""
     count = len(mean)

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.bench_select import main
 
-LINE = "a{k} + b{k}*N**-c{k}"
+LINE = "a{k} + b{k}*N**-c"
 
 
 def write_task(folder: Path) -> None:
@@ -23,7 +23,7 @@ def write_task(folder: Path) -> None:
         group = ["one"] * len(sizes) + ["two"] * len(sizes)
         shift = np.repeat([0.0, 0.3], len(sizes))
         first = -1.0 + shift + 20 * N**-0.4 + 0.002 * rng.normal(size=len(N))
-        second = 0.5 - shift + 9 * N**-0.3 + 0.002 * rng.normal(size=len(N))
+        second = 0.5 - shift + 9 * N**-0.4 + 0.002 * rng.normal(size=len(N))
         table = pa.table({"size": N, "group": group, "first": first, "second": second})
         parquet.write_table(table, folder / "pairs" / f"{part}.parquet")
     (folder / "README.md").write_text(
@@ -32,8 +32,8 @@ def write_task(folder: Path) -> None:
         "| pairs | 32 / 4 | `group`: one, two | size N | first, second | 6 * N | 20 % |\n"
     )
     (folder / "laws.yaml").write_text(
-        "pairs:\n  sl_1:\n    params: [a0, b0, c0, a1, b1, c1]\n"
-        "    bounds: [[-5, 5], [0, 1000], [0, 2], [-5, 5], [0, 1000], [0, 2]]\n"
+        "pairs:\n  sl_1:\n    params: [a0, b0, c, a1, b1]\n"
+        "    bounds: [[-5, 5], [0, 1000], [0, 2], [-5, 5], [0, 1000]]\n"
         f"    loss: ['{LINE.format(k=0)}', '{LINE.format(k=1)}']\n"
     )
 

@@ -11,7 +11,7 @@ from orchestrator.laws.forms.line import law_of
 from orchestrator.laws.misfit import misfit_over
 from orchestrator.laws.refining import Scene
 from orchestrator.laws.runs import Runs
-from orchestrator.laws.scarce import Belief, believed
+from orchestrator.laws.scarce import Belief, believed, optima
 
 SIZES = np.geomspace(1e7, 1e9, 6)
 TARGET = {"N": np.array([1e10]), "D": np.array([2e11])}
@@ -97,6 +97,28 @@ def test_a_start_from_given_optima_ends_where_they_are() -> None:
     warm = believed(CHINCHILLA, rows(slice(13)), scene(), seed=1, warm=cold.values, starts=0)
     again = believed(CHINCHILLA, rows(slice(13)), scene(), seed=2)
     assert warm.predict(TARGET) == pytest.approx(again.predict(TARGET), rel=0.01)
+
+
+def test_starts_that_come_to_one_optimum_count_once() -> None:
+    cold = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0)
+    twice = np.concatenate([cold.values, cold.values * (1 + 1e-6)])
+    again = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0, warm=twice, starts=0)
+    assert len(again.weights) == len(cold.weights)
+    assert again.weights == pytest.approx(cold.weights, abs=0.05)
+
+
+def test_optima_without_misfit_serve_with_it_too() -> None:
+    values = optima(CHINCHILLA, rows(slice(12)), scene(None), seed=0)
+    for misfit in (0.02, None):
+        cold = believed(CHINCHILLA, rows(slice(12)), scene(misfit), seed=0)
+        warm = believed(CHINCHILLA, rows(slice(12)), scene(misfit), seed=0, warm=values, starts=0)
+        assert warm.predict(TARGET) == pytest.approx(cold.predict(TARGET), rel=1e-6)
+
+
+def test_optima_that_no_row_allows_are_refused() -> None:
+    line = law_of("log(N - b) + a", parameters=["a", "b"])
+    with pytest.raises(FitError, match="finite loss at all rows"):
+        believed(line, rows(slice(6)), scene(), seed=0, warm=np.array([[0.0, 1e12]]), starts=0)
 
 
 def test_nothing_to_start_from_is_said() -> None:

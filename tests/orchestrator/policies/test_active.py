@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.chinchilla import CHINCHILLA
 from orchestrator.laws.forms.line import Known, law_of
 from orchestrator.laws.forms.power_irreducible import POWER_IRREDUCIBLE
+from orchestrator.laws.scarce import Belief, believed
+from orchestrator.policies import posterior
 from orchestrator.policies.active import Active
 from orchestrator.policies.at_random import AtRandom
 from orchestrator.policies.buying import Rule
@@ -100,6 +105,24 @@ def test_a_resumed_sweep_decides_as_the_first_would_have() -> None:
         now, _ = market(list(range(count)), budget=0.5)
         cold = Active(learner=Learner(forms=(CHINCHILLA,)))
         assert warm.choose(now) == cold.choose(now)
+
+
+def test_optima_that_new_rows_rule_out_are_searched_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int | None] = []
+
+    def refusing(*args: Any, **options: Any) -> Belief:
+        asked.append(options.get("starts"))
+        if options.get("starts") == 0:
+            raise FitError("no optimum is left")
+        return believed(*args, **options)
+
+    monkeypatch.setattr(posterior, "believed", refusing)
+    now, _ = market(list(range(9)), budget=0.5)
+    picks = Active(learner=Learner(forms=(CHINCHILLA,))).choose(now).picks
+    assert asked == [None, 0, None]
+    assert picks and "half-width at the target" in picks[0].why
 
 
 @pytest.mark.slow

@@ -1,0 +1,94 @@
+"""The published rule: basins of predictions, and what tells them apart, found without looking
+at every offer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from orchestrator.laws.forms.line import Known, LineForm, law_of
+from orchestrator.laws.runs import Runs
+from orchestrator.policies.buying import Market
+from orchestrator.policies.published import Published, basins_of
+from tests.orchestrator.policies.markets import market
+
+FORM = law_of(
+    "E + A/N**alpha + B/D**beta",
+    parameters={
+        "E": Known(low=0.0, high=5.0),
+        "A": Known(low=1e-3, high=1e6),
+        "alpha": Known(low=0.01, high=1.5),
+        "B": Known(low=1e-3, high=1e6),
+        "beta": Known(low=0.01, high=1.5),
+    },
+)
+
+
+class Given:
+    """Solutions as they were given."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def solve(self, form: LineForm, runs: Runs, market: Market) -> np.ndarray:
+        return self.values
+
+
+TRUE = np.array([1.7, 400.0, 0.34, 410.0, 0.28])
+OTHER = np.array([2.1, 3000.0, 0.48, 410.0, 0.29])
+
+
+def solutions(count: int = 4) -> np.ndarray:
+    """Two bunches of solutions, the true one's first."""
+    rng = np.random.default_rng(0)
+    bunches = [each * (1 + 3e-4 * rng.normal(size=(count, 5))) for each in (TRUE, OTHER)]
+    return np.concatenate(bunches)
+
+
+def choice(now: Market) -> int:
+    return Published(form=FORM, solver=Given(solutions())).choose(now).picks[0].offer
+
+
+def only(now: Market, offers: list[int]) -> Market:
+    return replace(
+        now,
+        offers={name: column[offers] for name, column in now.offers.items()},
+        cost=now.cost[offers],
+        owner=now.owner[offers],
+    )
+
+
+@pytest.fixture(scope="module")
+def known() -> Market:
+    """After twelve runs that the two bunches tell almost alike."""
+    now, _ = market(list(range(12)), budget=1.0)
+    assert now.known is not None
+    features = dict(now.known.features)
+    said = [
+        v[0] + v[1] / features["N"] ** v[2] + v[3] / features["D"] ** v[4] for v in (TRUE, OTHER)
+    ]
+    return replace(now, known=Runs(features=features, loss=(said[0] + said[1]) / 2))
+
+
+def test_the_choice_beats_every_other_offer_alone(known: Market) -> None:
+    best = choice(known)
+    for other in set(range(len(known.cost))) - {best}:
+        assert choice(only(known, [other, best])) == 1
+        assert choice(only(known, [best, other])) == 0
+
+
+def test_basins_are_the_bunches_of_predictions() -> None:
+    rng = np.random.default_rng(1)
+    centre = np.repeat([[2.0, 3.0], [2.5, 2.8], [4.0, 1.0]], [5, 3, 4], axis=0)
+    mean = centre + 1e-3 * rng.normal(size=centre.shape)
+    order = rng.permutation(12)
+    groups = basins_of(mean[order], np.full((12, 2), 1e-4))
+    found = {frozenset(int(order[k]) for k in group) for group in groups}
+    assert found == {frozenset(range(5)), frozenset(range(5, 8)), frozenset(range(8, 12))}
+
+
+def test_one_or_two_solutions_are_one_basin() -> None:
+    assert basins_of(np.array([[2.0]]), np.array([[0.1]])) == [[0]]
+    assert basins_of(np.array([[2.0], [9.0]]), np.full((2, 1), 0.1)) == [[0, 1]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -105,21 +105,31 @@ class Learner:
 
     forms: tuple[LawForm, ...]
     misfit: float | None = SD
-    _anchors: Remembered[FloatArray | None] = field(
-        default_factory=lambda: Remembered[FloatArray | None](), repr=False, compare=False
+    _anchors: Remembered[Belief | None] = field(
+        default_factory=lambda: Remembered[Belief | None](), repr=False, compare=False
+    )
+    _judged: Remembered[list[float]] = field(
+        default_factory=lambda: Remembered[list[float]](), repr=False, compare=False
     )
 
     def learn(self, market: Market) -> Posterior:
-        """What to choose the next runs by. Raises FitError where no form has a believable
-        optimum, or nothing is known."""
-        scene = scene_of(market, self.misfit)
-        found, reasons = list[Belief](), list[str]()
+        """What to choose the next runs by; forms are weighed by the rows at which optima were
+        last looked for afresh. Raises FitError where no form has a believable optimum, or nothing
+        is known."""
+        scene, early = scene_of(market, self.misfit), _early(market)
+        found, anchors, reasons = list[Belief](), list[Belief | None](), list[str]()
         for form in self.forms:
+            anchor = self._anchor(form, early, scene)
             try:
-                found.append(self._one(form, _known(market), scene, market.sweep_seed))
+                found.append(_followed(form, anchor, market, scene))
+                anchors.append(anchor)
             except FitError as error:
                 reasons.append(str(error))
-        return _together(found, [scene] * len(found), reasons, market)
+        if len(found) < 2:
+            return _together(found, [], reasons)
+        key = (_content(early, scene), tuple(belief.form.expression for belief in found))
+        errors = self._judged.get(key, lambda: _errors(anchors, [scene] * len(found), early))
+        return _together(found, errors, reasons)
 
     def told(self, market: Market) -> Posterior:
         """The law itself, of all rows with optima found afresh, each form with and without
@@ -140,29 +150,50 @@ class Learner:
                     where.append(scene)
                 except FitError as error:
                     reasons.append(str(error))
-        return _together(found, where, reasons, market)
+        errors = _errors(found, where, market) if len(found) > 1 else []
+        return _together(found, errors, reasons)
 
-    def _one(self, form: LawForm, runs: Runs, scene: Scene, seed: int) -> Belief:
-        labels = list(dict.fromkeys(int(t) for t in runs.trial))
-        count = 1.0
-        while count * GROWTH <= len(labels):
-            count *= GROWTH
-        first = set(labels[: math.floor(count)])
-        early = runs.take(np.array([int(t) in first for t in runs.trial]))
-        key = (
-            seed,
-            form.expression,
-            early.loss.tobytes(),
-            *(c.tobytes() for c in early.features.values()),
-        )
-        key = (*key, *(column.tobytes() for column in scene.target.values()))
-        warm = self._anchors.get(key, lambda: _values(form, early, scene, seed))
-        if warm is not None:
-            try:
-                return believed(form, runs, scene, seed=seed, warm=warm, starts=0)
-            except FitError:
-                pass  # the rows since then have ruled out every optimum that was followed
-        return believed(form, runs, scene, seed=seed)
+    def _anchor(self, form: LawForm, early: Market, scene: Scene) -> Belief | None:
+        """What the first rows say of a form, found afresh; None where they say nothing."""
+        key = (form.expression, _content(early, scene))
+        return self._anchors.get(key, lambda: _afresh(form, early, scene))
+
+
+def _early(market: Market) -> Market:
+    """The market with its first runs alone: as many as when optima were last found afresh."""
+    runs = _known(market)
+    labels = list(dict.fromkeys(int(t) for t in runs.trial))
+    count = 1.0
+    while count * GROWTH <= len(labels):
+        count *= GROWTH
+    first = set(labels[: math.floor(count)])
+    chosen = np.array([int(t) in first for t in runs.trial])
+    return replace(market, known=runs.take(chosen), known_cost=market.known_cost[chosen])
+
+
+def _content(market: Market, scene: Scene) -> tuple[object, ...]:
+    """All that a belief about the market's rows depends on, as a key."""
+    runs = _known(market)
+    columns = (*runs.features.values(), *scene.target.values(), *scene.pool.values())
+    return (market.sweep_seed, runs.loss.tobytes(), *(column.tobytes() for column in columns))
+
+
+def _afresh(form: LawForm, market: Market, scene: Scene) -> Belief | None:
+    try:
+        return believed(form, _known(market), scene, seed=market.sweep_seed)
+    except FitError:
+        return None
+
+
+def _followed(form: LawForm, anchor: Belief | None, market: Market, scene: Scene) -> Belief:
+    """The belief of all rows about where those of the anchor have moved."""
+    runs, seed = _known(market), market.sweep_seed
+    if anchor is not None:
+        try:
+            return believed(form, runs, scene, seed=seed, warm=anchor.values, starts=0)
+        except FitError:
+            pass  # the rows since then have ruled out every optimum that was followed
+    return believed(form, runs, scene, seed=seed)
 
 
 def _known(market: Market) -> Runs:
@@ -171,25 +202,23 @@ def _known(market: Market) -> Runs:
     return market.known
 
 
-def _together(
-    found: list[Belief], scenes: Sequence[Scene], reasons: list[str], market: Market
-) -> Posterior:
-    """Beliefs, each with the scene it was found in, weighted by one over their squared error at
-    the dearest rows, predicted from the others; the usual noise is added, below which errors tell
-    nothing."""
+def _together(found: list[Belief], errors: Sequence[float], reasons: list[str]) -> Posterior:
+    """Beliefs weighted by one over their squared error at the dearest rows; the usual noise is
+    added, below which errors tell nothing. Equal weights where none has an error."""
     if not found:
         raise FitError("; ".join(reasons))
     weights = [1.0 / len(found)] * len(found)
-    if len(found) > 1:
-        errors = _errors(found, scenes, market)
-        if math.isfinite(min(errors)):
-            raw = [1.0 / (error**2 + NOISE**2) for error in errors]
-            weights = [weight / math.fsum(raw) for weight in raw]
+    if any(math.isfinite(error) for error in errors):
+        raw = [1.0 / (error**2 + NOISE**2) for error in errors]
+        weights = [weight / math.fsum(raw) for weight in raw]
     return Posterior(beliefs=tuple(found), weights=tuple(weights))
 
 
-def _errors(found: Sequence[Belief], scenes: Sequence[Scene], market: Market) -> list[float]:
-    """Root mean squared error at the dearest rows; infinite where there is no answer."""
+def _errors(
+    found: Sequence[Belief | None], scenes: Sequence[Scene], market: Market
+) -> list[float]:
+    """Root mean squared error of each belief, found in its scene, at the dearest rows, predicted
+    from the others; infinite where there is no answer."""
     try:
         larger = larger_rows(market.known_cost)
     except FitError:
@@ -198,10 +227,13 @@ def _errors(found: Sequence[Belief], scenes: Sequence[Scene], market: Market) ->
     seed, starts = market.sweep_seed, dict[str, FloatArray]()
     errors: list[float] = []
     for belief, scene in zip(found, scenes, strict=True):
+        if belief is None:
+            errors.append(math.inf)
+            continue
         form = belief.form
         try:
             if form.expression not in starts:
-                own = [each.values for each in found if each.form.expression == form.expression]
+                own = [b.values for b in found if b and b.form.expression == form.expression]
                 starts[form.expression] = optima(
                     form, rest, scene, seed=seed, warm=np.concatenate(own), starts=_FEW_STARTS
                 )
@@ -213,13 +245,6 @@ def _errors(found: Sequence[Belief], scenes: Sequence[Scene], market: Market) ->
         gap = early.predict(held.features) - held.loss
         errors.append(float(np.sqrt(np.mean(gap**2))) / belief.unit)
     return errors
-
-
-def _values(form: LawForm, runs: Runs, scene: Scene, seed: int) -> FloatArray | None:
-    try:
-        return believed(form, runs, scene, seed=seed).values
-    except FitError:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

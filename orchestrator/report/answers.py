@@ -264,12 +264,14 @@ def _sentence(conclusions: Conclusions) -> str:
         f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} of "
         f"{loss} nats per token"
     )
-    if target.params is None or target.tokens is None:
+    found = conclusions.question.target is None
+    if found and target.params is not None and target.tokens is not None:
+        ratio = target.tokens.value / target.params.value
+        sentence += (
+            f", reached by {words.amount(target.params.value)} parameters on "
+            f"{words.amount(target.tokens.value)} tokens ({words.factor(ratio)} tokens a parameter)"
+        )
+    headline = conclusions.headline
+    if headline is None or headline.gain is None or target.by != headline.key:
         return f"{sentence}."
-    if conclusions.question.target is not None:
-        return f"{sentence}."
-    ratio = target.tokens.value / target.params.value
-    return (
-        f"{sentence}, reached by {words.amount(target.params.value)} parameters on "
-        f"{words.amount(target.tokens.value)} tokens ({words.factor(ratio)} tokens a parameter)."
-    )
+    return f"{sentence}: {headline.basis}."

@@ -115,6 +115,7 @@ def test_annealed_ends_get_a_law_of_their_own() -> None:
     assert abs(less.held_out.error) < 0.02
     assert concluded.headline is less
     assert "the law says an annealed loss of" in concluded.sentence
+    assert concluded.sentence.endswith(f": {less.basis}.")
 
 
 def test_one_cooldown_is_no_law_of_the_gain() -> None:

@@ -269,7 +269,8 @@ def _sentence(conclusions: Conclusions) -> str:
         ratio = target.tokens.value / target.params.value
         sentence += (
             f", reached by {words.amount(target.params.value)} parameters on "
-            f"{words.amount(target.tokens.value)} tokens ({words.factor(ratio)} tokens a parameter)"
+            f"{words.amount(target.tokens.value)} tokens ({words.factor(ratio)} tokens a "
+            "parameter)"
         )
     headline = conclusions.headline
     if headline is None or headline.gain is None or target.by != headline.key:

@@ -258,8 +258,10 @@ def _start(slots: int | None, cpus: float) -> None:
             log_to_driver=False,
             _node_ip_address="127.0.0.1",
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"Ray does not start on this machine: {error}") from error
+    except Exception as error:  # that itself is what Ray raises where it started too slowly
+        raise BackendError(
+            f"Ray does not start on this machine: {error} Where the machine is busy, try again"
+        ) from error
 
 
 def _connect(address: str) -> None:

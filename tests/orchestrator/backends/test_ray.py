@@ -250,6 +250,24 @@ def test_an_address_where_no_cluster_is_says_so_at_once(address: str, words: str
         clusters.check_address(address)
 
 
+def test_a_ray_that_starts_too_slowly_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What Ray raises then is a bare Exception."""
+    import ray
+
+    def slow(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "x" * 64)
+    with pytest.raises(BackendError, match=r"timed out during startup\. .* busy, try again"):
+        Cluster.open(None, 1, 1.0, lambda _: None)
+
+
 LOCAL = """
 import json, os, signal, sys, time
 from pathlib import Path

@@ -5,14 +5,15 @@ Touches nothing. All see the same: the pool's points at a constant rate and a fe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from orchestrator.laws.annealed import (
     AnnealedLaw,
+    StableLaw,
     on_top_of,
     stable_law,
     stable_law_of_curves,
@@ -21,10 +22,10 @@ from orchestrator.laws.annealed import (
 from orchestrator.laws.annealed_check import check_annealed
 from orchestrator.laws.calibration import calibration_of, checked
 from orchestrator.laws.cooldowns import Cooldown, paired
-from orchestrator.laws.curves import fit_curves
+from orchestrator.laws.curves import CurveLaw, fit_curves
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import CHINCHILLA
-from orchestrator.laws.runs import Array, CurveRows, Runs, finished_runs, runs_from_curves
+from orchestrator.laws.runs import Array, CurveRows, finished_runs, runs_from_curves
 from orchestrator.laws.uncertainty import bootstrap, interval_of
 
 LEVEL = 0.8
@@ -69,16 +70,24 @@ def corrected(given: Given, N: Array, D: Array) -> Told:
 
 def corrected_form(given: Given, N: Array, D: Array) -> Told:
     """Chinchilla's law of the stable points less the gain."""
-    runs = _stable(given.curves)
+    stable = _form_of(given.curves, given.seed)
+    law = on_top_of(stable, given.curves, given.cooldowns, seed=given.seed)
+    return _asked(law, N, D, given.seed)
+
+
+@cache
+def _form_of(curves: tuple[CurveRows, ...], seed: int) -> StableLaw:
+    """Chinchilla's law as a report fits it, checked on its largest trials."""
+    runs = runs_from_curves(curves)
     many = runs.trials >= OFFSETS_FROM
-    law = fit(CHINCHILLA, runs, offsets_sd=OFFSETS_SD if many else None, seed=given.seed)
-    posterior = checked(
-        bootstrap(law, runs, draws=DRAWS, seed=given.seed), calibration_of(law, runs)
-    )
-    stable = stable_law(posterior)
-    return _asked(
-        on_top_of(stable, given.curves, given.cooldowns, seed=given.seed), N, D, given.seed
-    )
+    law = fit(CHINCHILLA, runs, offsets_sd=OFFSETS_SD if many else None, seed=seed)
+    drawn = bootstrap(law, runs, draws=DRAWS, seed=seed)
+    return stable_law(checked(drawn, calibration_of(law, runs)))
+
+
+@cache
+def _curves_of(curves: tuple[CurveRows, ...]) -> CurveLaw:
+    return fit_curves(curves)
 
 
 def annealed_rows(given: Given, N: Array, D: Array) -> Told:
@@ -99,14 +108,14 @@ def annealed_rows(given: Given, N: Array, D: Array) -> Told:
 
 def uncorrected(given: Given, N: Array, D: Array) -> Told:
     """The law of curves, of stable loss."""
-    law = fit_curves(given.curves)
+    law = _curves_of(given.curves)
     sd = law.sd(N, D, single=True)
     return _normal(law.predict(N, D), sd)
 
 
 def less_mean(given: Given, N: Array, D: Array) -> Told:
     """The law of curves less the mean gain of the cooldowns, in nats at equal tokens."""
-    law = fit_curves(given.curves)
+    law = _curves_of(given.curves)
     pairs = paired(given.curves, given.cooldowns, law.predict)
     gains = pairs.level - pairs.loss
     spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0
@@ -120,10 +129,6 @@ TELLERS: dict[str, Teller] = {
     "stable law": uncorrected,
     "stable less mean": less_mean,
 }
-
-
-def _stable(curves: Sequence[CurveRows]) -> Runs:
-    return runs_from_curves(curves)
 
 
 def _asked(law: AnnealedLaw, N: Array, D: Array, seed: int) -> Told:
@@ -145,13 +150,3 @@ def _spread(drawn: Array, own: Array, widening: float, scatter: float, seed: int
 def _normal(loss: Array, sd: Array) -> Told:
     reach = 1.2815515655446004 * sd
     return Told(loss=loss, low=loss - reach, high=loss + reach)
-
-
-def inside(told: Told, seen: Array) -> Array:
-    """(Q,) whether the interval holds what was seen, 1 or 0."""
-    return ((told.low <= seen) & (seen <= told.high)).astype(np.float64)
-
-
-def mean_gain(gains: Array) -> tuple[float, float]:
-    """The mean and the sd of gains in log loss."""
-    return float(gains.mean()), float(gains.std(ddof=1)) if len(gains) > 1 else math.nan

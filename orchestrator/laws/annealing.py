@@ -29,10 +29,12 @@ LEAST_TRIALS = 2
 would be a guess of ours."""
 TERMS = ("gain", "N", "D", "share", "rate")
 _MEAN = np.array([math.log(0.03), 0.0, 0.0, 0.25, 0.5])
-_SD = np.array([1.5, 0.2, 0.2, 0.25, 0.5])
+_SD = np.array([1.5, 0.15, 0.15, 0.25, 0.5])
 # Log gain: public runs lie near, a factor of 4.5 is one sd. N, D: ten times the size moves the
-# gain by 1.6 either way. Share: between no effect and the square root. Rate: between no effect and
-# proportion, which is that of the noise about a quadratic minimum.
+# gain by 1.4 either way (of public runs under 0.9B parameters, told by those under 0.12B: 0.1 to
+# 0.2 are alike from six cooldowns on, and wider ones are worse at two). Share: between no effect
+# and the square root. Rate: between no effect and proportion, which is that of the noise about a
+# quadratic minimum.
 _USUAL, _USUAL_SD = 0.1, 1.0  # sds of trials and rows, as shares of the gain, in log
 _SDS = np.geomspace(0.005, 3.0, 10)
 _STEPS = 40

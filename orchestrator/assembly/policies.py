@@ -107,13 +107,17 @@ def _forecasting(
     from orchestrator.policies.frontier import Frontier
     from orchestrator.policies.trust import Believer
 
-    if plan.worth or (not isinstance(plan, blocks.Frontier) and plan.regret is not None):
-        raise Refused(f"policy.worth and policy.regret are not for aim: {aim} yet; remove them")
     rule = Rule(tokens_per_param=plan.tokens_per_param, certainty=plan.certainty)
     surrogate = surrogate_of(plan.surrogate)
     believer = Believer()
     frontier = Frontier(
-        surrogate=surrogate, most=plan.most, rule=rule, gate=plan.gate, believer=believer
+        surrogate=surrogate,
+        most=plan.most,
+        rule=rule,
+        gate=plan.gate,
+        worth=plan.worth,
+        purse=purse,
+        believer=believer,
     )
     if aim == "frontier":
         return within(frontier, purse)
@@ -130,6 +134,9 @@ def _forecasting(
         most=plan.most,
         rule=rule,
         gate=plan.gate,
+        regret=None if isinstance(plan, blocks.Frontier) else plan.regret,
+        worth=plan.worth,
+        purse=purse,
         believer=believer,
     )
     return within(recommend, purse)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from orchestrator import blocks
+from orchestrator.assembly.caps import trunks_purse_of
 from orchestrator.assembly.refusal import Refused
 from orchestrator.laws.forms.base import LawForm
 from orchestrator.laws.forms.line import LineForm
 from orchestrator.laws.stated import form_stated
 from orchestrator.policies.base import Policy
 from orchestrator.policies.buying import Rule
+from orchestrator.policies.pricing import Purse
 from orchestrator.spec import SweepSpec
 from orchestrator.values import Candidate
 
@@ -25,7 +27,7 @@ def selection_of(plan: blocks.Active | blocks.Select, spec: SweepSpec) -> Policy
             "{params: 7B, tokens: 140B}"
         )
     if isinstance(plan, blocks.Active) and plan.by == "curves":
-        return _on_curves(plan, spec.target)
+        return _on_curves(plan, spec.target, trunks_purse_of(spec))
     from orchestrator.policies.selection import Selection
 
     forms = tuple(form_stated(text) for text in spec.law.forms)
@@ -37,15 +39,14 @@ def selection_of(plan: blocks.Active | blocks.Select, spec: SweepSpec) -> Policy
         rule=_rule(plan, forms),
         target={name: (usual[name],) for name in names},
         lengths=plan.lengths,
+        purse=trunks_purse_of(spec),
     )
 
 
-def _on_curves(plan: blocks.Active, target: blocks.Target) -> Policy:
+def _on_curves(plan: blocks.Active, target: blocks.Target, purse: Purse) -> Policy:
     from orchestrator.policies.target import LENGTHS, MISFIT, Target
     from orchestrator.surrogates.joint_law import JointLaw
 
-    if plan.worth:
-        raise Refused("policy.worth is not for by: curves yet; remove it, or by")
     # The usual count of FLOPs stands in for the target's own; it is never run.
     asked = Candidate(
         id=TARGET,
@@ -58,6 +59,8 @@ def _on_curves(plan: blocks.Active, target: blocks.Target) -> Policy:
         targets=((asked, target.tokens),),
         half_width=plan.half_width,
         lengths=plan.lengths if plan.lengths > 1 else LENGTHS,
+        worth=plan.worth,
+        purse=purse,
     )
 
 

@@ -10,7 +10,7 @@ will be one. What is in flight is taken for observed first. Touches nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,10 @@ HALF_90 = 1.645
 """Half-width of a normal's central 90 % interval, in sd."""
 
 
+def _in_flops(amount: float) -> str:
+    return f"{amount:.3g} FLOPs"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Market:
     """Offers and knowledge as arrays. An offer is one run to one length; all of Q offers have the
@@ -37,6 +41,7 @@ class Market:
     now. known: rows seen, None before the first; known_cost (rows,): what the run of a row cost.
     flying: inputs of rows on their way. target: inputs where the law must be right. everywhere:
     inputs of all that could ever be run. seed: of this decision; sweep_seed: of all of them.
+    said: an amount in the unit of cost and budget, in words.
     """
 
     offers: Mapping[str, FloatArray]
@@ -54,6 +59,7 @@ class Market:
     outputs: int
     seed: int
     sweep_seed: int
+    said: Callable[[float], str] = _in_flops
 
     @property
     def seen(self) -> int:
@@ -225,7 +231,10 @@ def greedy(
     while len(picks) < market.places:
         before = teaching.half_width
         if enough is not None and before <= enough:
-            why = f"the half-width at the target is {before:.3g}, at most {enough:g} was asked for"
+            why = (
+                f"the half-width at the target is {before:.3g} (90 %, of log loss), at most "
+                f"{enough:g} was asked for"
+            )
             return Choice(picks=tuple(picks), ended=None if picks else why)
         able = free & (market.cost <= left)
         if not able.any():
@@ -238,11 +247,13 @@ def greedy(
         saved = (before - after) / max(before, 1e-300)
         if saved < least_rate * cost / market.budget:
             why = (
-                f"the best purchase, for {cost:.3g} FLOPs, is expected to save {100 * saved:.2g} %"
-                f" of the half-width at the target, {before:.3g}: not worth its cost"
+                f"the best that could be bought, for {market.said(cost)}, is expected to save "
+                f"{100 * saved:.2g} % of the half-width at the target, {before:.3g}: not worth "
+                f"its cost, {100 * cost / market.budget:.2g} % of the budget (policy.worth "
+                f"{least_rate:g})"
             )
             return Choice(picks=tuple(picks), ended=None if picks else why)
-        why = f"expected half-width at the target {before:.3g} -> {after:.3g}"
+        why = f"expected half-width at the target {before:.3g} -> {after:.3g} (90 %, of log loss)"
         picks.append(Pick(offer=offer, why=why, before=before, after=after, loss=loss, sd=sd))
         free &= market.owner != market.owner[offer]
         left -= cost

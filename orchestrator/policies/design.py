@@ -10,7 +10,7 @@ it is bought, each purchase on the belief that those before it leave (V-optimal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -40,21 +40,24 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Train the candidate number `who` on to its length number `length`, for `flops` more."""
+    """Train the candidate number `who` on to its length number `length`, for `flops` more, at a
+    `price` in the unit of the budget."""
 
     who: int
     length: int
     flops: int
+    price: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Steps in the order of choice; several of one candidate go ever further. `before`, `after`:
-    mean variance at the target."""
+    mean variance at the target; `left` of it after each step."""
 
     steps: tuple[Step, ...]
     before: float
     after: float
+    left: tuple[float, ...]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -122,6 +125,15 @@ def noises(standing: Standing, length: int, variance: float) -> FloatArray:
     return variance * lengths[length] / lengths[rows]
 
 
+Price: TypeAlias = Callable[[Candidate, int, int], float]
+"""Of training a candidate on from some tokens to others."""
+
+
+def in_flops(candidate: Candidate, begin: int, end: int) -> float:
+    """FLOPs of training a candidate on from `begin` to `end` tokens."""
+    return float(candidate.flops(end) - candidate.flops(begin))
+
+
 def planned(
     ground: Ground,
     standings: Sequence[Standing],
@@ -129,36 +141,42 @@ def planned(
     *,
     aim: Aim = "target",
     power: float = POWER,
+    price: Price = in_flops,
 ) -> Plan:
-    """Greedy within `budget` FLOPs; without steps where nothing fits. Leaves the ground as it
-    was."""
+    """Greedy within `budget`, in the unit of `price`; without steps where nothing fits. Leaves the
+    ground as it was."""
     ground = ground.copy()
     before, left = ground.spread, budget
     done = [standing.done for standing in standings]
     tokens = [standing.tokens for standing in standings]
     steps: list[Step] = []
+    spreads: list[float] = []
     while True:
         offers = [
-            Step(who=who, length=length, flops=flops)
+            Step(who=who, length=length, flops=flops, price=cost)
             for who, standing in enumerate(standings)
             for length in range(done[who], len(standing.lengths))
-            if 0 < (flops := _cost(standing, length, tokens[who])) <= left
+            if (flops := _cost(standing, length, tokens[who])) > 0
+            if (cost := price(standing.candidate, tokens[who], standing.lengths[length])) <= left
         ]
         if not offers:
-            return Plan(steps=tuple(steps), before=before, after=ground.spread)
+            return Plan(
+                steps=tuple(steps), before=before, after=ground.spread, left=tuple(spreads)
+            )
         rows = np.stack([
             shows(standings[o.who], o.length, done[o.who], int(ground.first[o.who]))
             for o in offers
         ])  # fmt: skip
         noise = np.stack([noises(standings[o.who], o.length, ground.noise) for o in offers])
         gains = ground.gains(rows, noise, aim)
-        best = int(np.argmax(gains / np.array([float(o.flops) for o in offers]) ** power))
+        best = int(np.argmax(gains / np.array([o.price for o in offers]) ** power))
         step = offers[best]
         ground.observe(rows[best], noise[best])
         done[step.who] = step.length + 1
         tokens[step.who] = standings[step.who].lengths[step.length]
-        left -= step.flops
+        left -= step.price
         steps.append(step)
+        spreads.append(ground.spread)
 
 
 def _cost(standing: Standing, length: int, tokens: int) -> int:

@@ -39,9 +39,17 @@ class Until:
             return None
         share = price / prices.budget
         return (
-            f"the best purchase, for {prices.said(price)}, is expected to save {100 * saved:.2g} %"
-            f" of the {self.what} and costs {100 * share:.2g} % of the budget: not worth its cost "
-            f"(policy.worth {self.worth:g})"
+            f"the best that could be bought, for {prices.said(price)}, is expected to save "
+            f"{100 * saved:.2g} % of the {self.what} and costs {100 * share:.2g} % of the budget: "
+            f"not worth its cost (policy.worth {self.worth:g})"
+        )
+
+    def nothing(self, figure: float) -> str:
+        """That no purchase at all is worth its cost, in words."""
+        return (
+            f"no purchase is expected to save {100 * self.worth:.3g} % of the {self.what}, "
+            f"{figure:.4f} of log loss, for the whole budget, or its part for a part: none is "
+            f"worth its cost (policy.worth {self.worth:g})"
         )
 
 

@@ -19,13 +19,17 @@ end); the finish alone waits for all of them, and what is left for it is kept. T
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from orchestrator.policies.acquisition import different_sizes
+from orchestrator.policies.base import ended
 from orchestrator.policies.bracket import Bracket
-from orchestrator.policies.choosing import Choice, Rule, chosen
+from orchestrator.policies.choosing import Choice, Rule, chosen, seen
+from orchestrator.policies.ending import Until, stops
+from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.policies.ranking import ByLoss
 from orchestrator.policies.searching import (
     DUST,
@@ -47,13 +51,16 @@ LAW_SIZES = 4
 MANY, MANY_SHARE = 4, 0.5
 """So many candidates, and so much of the pool, are alike where the textbook says nothing."""
 LEVELS = 14
+NOT_WORTH = "nothing is expected to lower the loss along the frontier enough for its cost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontier:
     """`surrogate` forecasts. `most`: the largest share of the budget in one trial. `search`: share
     for what tells most; `rungs`: shares of the levels that hold the frontier. `gate`: use the
-    surrogate only where its backtest speaks for it. `believer`: who hands over may share it."""
+    surrogate only where its backtest speaks for it. `worth`: the least fall of the loss, as a
+    share of it, that a purchase must be expected to bring for each share of the budget that it
+    costs. `purse`: what is paid with. `believer`: who hands over may share it."""
 
     surrogate: Surrogate
     most: float = 0.75
@@ -62,6 +69,8 @@ class Frontier:
     rungs: tuple[float, ...] = (0.04, 0.1)
     rule: Rule = field(default_factory=Rule)
     gate: bool = True
+    worth: float = 0.0
+    purse: Purse = IN_FLOPS
     believer: Believer = field(default_factory=Believer, repr=False, compare=False)
 
     @property
@@ -78,7 +87,7 @@ class Frontier:
                 self.starts.decisions(state, tokens_per_param=self.rule.tokens_per_param)
             ) or self._alone(state)
         starting = state.in_flight and len(state.trials) <= self.starts.count
-        if starting or free_slots(state) < 1:
+        if starting or free_slots(state) < 1 or ended(state):
             return []
         belief = self._belief(state)
         if not belief.trusted:
@@ -133,6 +142,7 @@ class Frontier:
             affordable=left,
             most=goals[-1],
             by=self.surrogate.name,
+            prices=self.purse.prices(state),
         )
 
     def _rung(self, state: SweepState, belief: Belief) -> Extend | None:
@@ -173,25 +183,40 @@ class Frontier:
         found = self._choice(state, belief, flops, begun.id if begun else None)
         if found is None or _flies(state, found.candidate):
             return []
+        why = self._worthless(state, found)
+        if why is not None:
+            return stops(state, why)
         candidate, tokens = found.candidate, found.tokens
         trial = state.trials.get(candidate.id)
         done = trial.trunk.tokens if trial is not None else 0
         pause = candidate.tokens_within(halfway)
         if done < pause < tokens / 1.3:
             tokens = pause
-        stops = _stops(state, found)
+        released = _stops(state, found)
         extend = Extend(
             trial=candidate.id,
             tokens=tokens,
             reason=f"the finish, {state.remaining:.3g} FLOPs left: {found.why}{_sizes(state)}",
             expected=found.expected,
         )
-        return [*stops, extend]
+        return [*released, extend]
+
+    def _worthless(self, state: SweepState, found: Choice) -> str | None:
+        """That the finish is not worth its cost, in words; None where it is, or nobody foresees
+        what it brings."""
+        lowest = min(seen(state, trial.candidate) for trial in state.trials.values())
+        if found.expected is None or math.isinf(lowest):
+            return None
+        prices = self.purse.prices(state)
+        fall = math.log(lowest / found.expected.loss)
+        price = prices.to(found.candidate, found.tokens)
+        return Until(what="lowest loss", worth=self.worth).worthless(fall, price, prices)
 
     def _improve(self, state: SweepState, belief: Belief, affordable: float) -> list[Decision]:
         """What the finish cannot use lowers the frontier where that is cheapest."""
         budget = state.terms.budget
         levels = np.geomspace(budget / 100, float(budget), LEVELS)
+        prices = self.purse.prices(state)
         found = (
             None
             if not belief.trusted
@@ -202,6 +227,8 @@ class Frontier:
                 affordable=affordable,
                 most=self.most * budget,
                 by=self.surrogate.name,
+                prices=prices,
+                least_rate=self.worth / max(prices.budget, 1e-300),
             )
         )
         if found is not None:
@@ -209,7 +236,8 @@ class Frontier:
         forecaster = belief.forecaster
         told = belief.trusted and forecaster and all(map(forecaster.forecasts, _able(state)))
         if told or state.in_flight:
-            return []
+            over = self.worth > 0 and not state.in_flight and affordable > DUST * budget
+            return stops(state, NOT_WORTH + f" (policy.worth {self.worth:g})") if over else []
         return self._extended(state, self._choice(state, belief, affordable, None))
 
     def _choice(

@@ -12,9 +12,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orchestrator.policies.base import Policy
+from orchestrator.policies.base import Policy, ended
 from orchestrator.policies.choosing import Choice, Rule, chosen
-from orchestrator.policies.searching import Ahead, Starts, free_slots, observed_of, telling
+from orchestrator.policies.ending import Until, stops
+from orchestrator.policies.pricing import IN_FLOPS, Purse
+from orchestrator.policies.searching import (
+    Ahead,
+    Starts,
+    free_slots,
+    observed_of,
+    regret_ahead,
+    telling,
+)
 from orchestrator.policies.trust import Belief, Believer
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
@@ -22,12 +31,15 @@ from orchestrator.values import Candidate, Decision
 
 WORTH = 5e-4
 """An expected fall of the choice's log loss below this tells nothing: seeds differ by more."""
+REGRET = "expected regret of the recommendation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommend:
     """`deployment_flops`: what the recommended candidate would be trained with. `then` decides
-    once nothing tells more; it may share the `believer`."""
+    once nothing tells more; it may share the `believer`. `regret`: the expected one, in log loss,
+    at which nothing more is bought; `worth`: the least share of it that a purchase must be
+    expected to save for each share of the budget that it costs; `purse`: what is paid with."""
 
     surrogate: Surrogate
     deployment_flops: float
@@ -36,6 +48,9 @@ class Recommend:
     starts: Starts = field(default_factory=Starts)
     rule: Rule = field(default_factory=Rule)
     gate: bool = True
+    regret: float | None = None
+    worth: float = 0.0
+    purse: Purse = IN_FLOPS
     believer: Believer = field(default_factory=Believer, repr=False, compare=False)
 
     @property
@@ -53,21 +68,35 @@ class Recommend:
                 self.starts.decisions(state, tokens_per_param=self.rule.tokens_per_param)
             ) or self.then.decide(state)
         starting = state.in_flight and len(state.trials) <= self.starts.count
-        if starting or free_slots(state) < 1:
+        if starting or free_slots(state) < 1 or ended(state):
             return []
         belief = self._belief(state)
+        ahead = Ahead(options=_options(state, self.deployment_flops))
+        until = Until(what=REGRET, enough=self.regret, worth=self.worth)
+        asked = self.regret is not None or self.worth > 0
+        regret = regret_ahead(belief, ahead) if asked else None
+        why = until.met(regret) if regret is not None else None
+        if why is not None:
+            return [] if state.in_flight else stops(state, why)
+        prices = self.purse.prices(state)
         bought = telling(
             state,
             belief,
-            [Ahead(options=_options(state, self.deployment_flops))],
+            [ahead],
             self._levels(budget),
             what=f"the best candidate for {self.deployment_flops:.3g} FLOPs",
             affordable=state.remaining,
             most=self.most * budget,
             by=self.surrogate.name,
             worth=WORTH,
+            prices=prices,
+            least_rate=self.worth * (regret or 0.0) / max(prices.budget, 1e-300),
         )
-        return [bought] if bought is not None else self.then.decide(state)
+        if bought is not None:
+            return [bought]
+        if self.worth > 0 and regret is not None:
+            return [] if state.in_flight else stops(state, until.nothing(regret))
+        return self.then.decide(state)
 
     def recommended(self, state: SweepState) -> Choice:
         """The candidate for the deployment compute, as far as the sweep can tell. Raises

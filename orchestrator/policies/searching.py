@@ -22,6 +22,8 @@ from orchestrator.policies.acquisition import (
     given,
     purchases,
 )
+from orchestrator.policies.ending import expected_regret
+from orchestrator.policies.pricing import IN_FLOPS, Prices
 from orchestrator.policies.textbook import by_ratio
 from orchestrator.policies.trust import Belief
 from orchestrator.state import SweepState
@@ -133,6 +135,21 @@ class Ahead:
     options: tuple[tuple[Candidate, int], ...]
 
 
+def regret_ahead(belief: Belief, ahead: Ahead) -> float | None:
+    """The log loss that a choice made now is expected to lose; None where no forecast is trusted
+    to say."""
+    forecaster = belief.forecaster
+    if forecaster is None or not belief.trusted:
+        return None
+    options = [(c, t) for c, t in ahead.options if forecaster.forecasts(c)]
+    options = _thinned(options, MOST_QUERIES)
+    if len(options) < 2:
+        return None
+    tokens = np.array([t for _, t in options], np.int64)
+    samples = forecaster.predict([c for c, _ in options], tokens, draws=DRAWS).samples
+    return None if samples is None else expected_regret(samples)
+
+
 def telling(
     state: SweepState,
     belief: Belief,
@@ -144,10 +161,13 @@ def telling(
     most: float,
     by: str,
     worth: float = 1e-5,
+    prices: Prices | None = None,
+    least_rate: float = 0.0,
 ) -> Extend | None:
     """The purchase that is expected to improve the choices `ahead` (`what`, in words), on the mean
-    over them, most per FLOP; None where nothing improves their log loss by `worth`, or nothing is
-    affordable."""
+    over them, most for its price (in FLOPs without `prices`); None where nothing improves their
+    log loss by `worth`, and by `least_rate` for each of the unit, or nothing is affordable."""
+    prices = prices or IN_FLOPS.prices(state)
     forecaster = belief.forecaster
     if forecaster is None or affordable <= 0:
         return None
@@ -179,7 +199,8 @@ def telling(
         targets = samples[:, first : first + len(options)]
         gains += decision_gains(targets, queries, POINT_SD) / len(choices)
         first += len(options)
-    rates = np.where(gains >= worth, gains, 0.0) / np.array([offer.flops for offer in offers])
+    price = np.array([prices.to(offer.candidate, offer.tokens) for offer in offers])
+    rates = np.where((gains >= worth) & (gains >= least_rate * price), gains, 0.0) / price
     best = int(np.argmax(rates))
     if rates[best] <= 0:
         return None
@@ -188,8 +209,9 @@ def telling(
     return Extend(
         trial=offer.candidate.id,
         tokens=offer.tokens,
-        reason=f"its next {offer.flops:.3g} FLOPs tell most per FLOP about {what}: the "
-        f"expected loss of that choice falls by {100 * gains[best]:.2g} % ({why})",
+        reason=f"its next {prices.told(offer.candidate, offer.tokens)} tell most per "
+        f"{prices.each} about {what}: the expected loss of that choice falls by "
+        f"{100 * gains[best]:.2g} % ({why})",
         expected=Expectation(
             tokens=offer.tokens,
             loss=float(np.exp(found.mean[place])),
@@ -212,9 +234,12 @@ def lowering(
     affordable: float,
     most: float,
     by: str,
+    prices: Prices | None = None,
+    least_rate: float = 0.0,
 ) -> Extend | None:
-    """The purchase that is expected to lower the frontier over `levels` most per FLOP: the mean
-    over the logarithm of compute of log loss. None where nothing would.
+    """The purchase that is expected to lower the frontier over `levels` most for its price: the
+    mean over the logarithm of compute of log loss, in FLOPs without `prices`. None where nothing
+    would, by `least_rate` for each of the unit.
 
     The forecast of one curve is taken as wrong by one amount in sd all along it.
     """
@@ -249,14 +274,17 @@ def lowering(
             samples = mean[here] + QUANTILES[:, None] * sd[here]
             reached = np.searchsorted(levels, costs).astype(np.int64)
             gains[here] = frontier_gains(held, weights, reached, samples)
-    best = int(np.argmax(gains / np.array([offer.flops for offer in offers])))
-    if gains[best] <= 0:
+    prices = prices or IN_FLOPS.prices(state)
+    price = np.array([prices.to(offer.candidate, offer.tokens) for offer in offers])
+    best = int(np.argmax(gains / price))
+    if gains[best] <= 0 or gains[best] < least_rate * price[best]:
         return None
     offer = offers[best]
     return Extend(
         trial=offer.candidate.id,
         tokens=offer.tokens,
-        reason=f"its next {offer.flops:.3g} FLOPs lower the frontier most per FLOP: by "
+        reason=f"its next {prices.told(offer.candidate, offer.tokens)} lower the frontier most "
+        f"per {prices.each}: by "
         f"{100 * gains[best]:.2g} % on the mean over compute, as {by} expects",
         expected=Expectation(
             tokens=offer.tokens,

@@ -15,11 +15,13 @@ import numpy as np
 
 from orchestrator.laws.runs import Runs
 from orchestrator.policies.acquisition import Purchase
-from orchestrator.policies.base import randomness
+from orchestrator.policies.base import ended, randomness
 from orchestrator.policies.buying import Market, Pick, Rule
+from orchestrator.policies.ending import stops
+from orchestrator.policies.pricing import IN_FLOPS, Prices, Purse
 from orchestrator.state import SweepState
 from orchestrator.trial import Trial
-from orchestrator.values import Candidate, Decision, Expectation, Extend, FloatArray, Stop
+from orchestrator.values import Candidate, Decision, Expectation, Extend, FloatArray
 
 BURN_IN = 0.1
 """Points below this share of a curve's own tokens are no rows of a law."""
@@ -27,18 +29,18 @@ ROWS = 6
 """Rows of one curve, at most: points spread evenly in log tokens."""
 APART = 2.0
 """Factor between the lengths of a candidate that are offered."""
-_NO_MORE = "no more is bought: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Buys by `rule`. `target`: inputs of the law by name, one value a place where it must be
     right. `lengths`: at how many lengths a candidate is offered, the longest its horizon; 1 where
-    only ends count."""
+    only ends count. `purse`: what is paid with."""
 
     rule: Rule
     target: Mapping[str, tuple[float, ...]]
     lengths: int = 1
+    purse: Purse = IN_FLOPS
 
     @property
     def name(self) -> str:
@@ -51,16 +53,21 @@ class Selection:
     def decide(self, state: SweepState) -> list[Decision]:
         slots = state.environment.slots if state.environment is not None else 1
         places = slots - sum(trial.in_flight for trial in state.trials.values())
-        offers = offers_of(state, self.lengths)
-        if places < 1 or not offers or _ended(state):
+        prices = self.purse.prices(state)
+        offers = [o for o in offers_of(state, self.lengths) if prices.fits(o.candidate, o.tokens)]
+        if places < 1 or not offers or ended(state):
             return []
-        market = market_of(state, offers, self.target, lengths=self.lengths, places=places)
+        market = market_of(
+            state, offers, self.target, lengths=self.lengths, places=places, prices=prices
+        )
         choice = self.rule.choose(market)
         if choice.ended is not None and not choice.picks:
-            return [] if state.in_flight else _stops(state, choice.ended)
-        return [self._bought(offers[pick.offer], pick) for pick in choice.picks]
+            return [] if state.in_flight else stops(state, choice.ended)
+        picks = [(offers[pick.offer], pick) for pick in choice.picks]
+        bought = prices.together([(offer.candidate, offer.tokens) for offer, _ in picks])
+        return [self._bought(offer, pick, prices) for offer, pick in picks[:bought]]
 
-    def _bought(self, offer: Purchase, pick: Pick) -> Extend:
+    def _bought(self, offer: Purchase, pick: Pick, prices: Prices) -> Extend:
         expected = None
         if pick.loss is not None and pick.sd is not None:
             expected = Expectation(
@@ -69,7 +76,7 @@ class Selection:
         return Extend(
             trial=offer.candidate.id,
             tokens=offer.tokens,
-            reason=f"{pick.why} for {offer.flops:.3g} FLOPs",
+            reason=f"{pick.why}, for {prices.told(offer.candidate, offer.tokens)}",
             expected=expected,
         )
 
@@ -81,8 +88,11 @@ def market_of(
     *,
     lengths: int,
     places: int,
+    prices: Prices | None = None,
 ) -> Market:
-    """The market of these offers. Raises ValueError where a candidate lacks an input."""
+    """The market of these offers, in FLOPs without `prices`. Raises ValueError where a candidate
+    lacks an input."""
+    prices = prices or IN_FLOPS.prices(state)
     names = tuple(target)
     flying = [
         (trial.candidate, trial.trunk.target)
@@ -94,11 +104,11 @@ def market_of(
     known, cost = rows_known(state, names, lengths)
     return Market(
         offers=inputs_of([(offer.candidate, offer.tokens) for offer in offers], names),
-        cost=np.array([offer.flops for offer in offers], dtype=np.float64),
+        cost=np.array([prices.to(o.candidate, o.tokens) for o in offers], dtype=np.float64),
         owner=np.array([state.pool.position(offer.candidate.id) for offer in offers], np.int64),
-        affordable=float(state.remaining),
-        budget=float(state.terms.budget),
-        total=float(state.pool.exhaustive_flops),
+        affordable=prices.left,
+        budget=prices.budget,
+        total=prices.total,
         places=places,
         known=known,
         known_cost=cost,
@@ -108,6 +118,7 @@ def market_of(
         outputs=1,
         seed=seed,
         sweep_seed=state.terms.seed,
+        said=prices.said,
     )
 
 
@@ -197,17 +208,3 @@ def _input(candidate: Candidate, tokens: int, name: str) -> float:
         f"the law has an input {name!r}, and candidate {candidate.id} has no number of that name;"
         f" it has {known}"
     )
-
-
-def _ended(state: SweepState) -> bool:
-    return any(
-        trial.stop_reason is not None and trial.stop_reason.startswith(_NO_MORE)
-        for trial in state.trials.values()
-    )
-
-
-def _stops(state: SweepState, why: str) -> list[Decision]:
-    """Say why nothing more is bought: to the trials that could go on, or to the last one."""
-    trials = [trial for trial in state.trials.values() if not trial.out]
-    idle = [trial for trial in trials if trial.trunk.tokens < trial.candidate.end]
-    return [Stop(trial=trial.id, reason=_NO_MORE + why) for trial in idle or trials[-1:]]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.policies.base import ended
 from orchestrator.policies.buying import HALF_90
 from orchestrator.policies.design import (
     POWER,
@@ -27,10 +28,12 @@ from orchestrator.policies.design import (
     planned,
     shows,
 )
+from orchestrator.policies.ending import Until, stops
+from orchestrator.policies.pricing import IN_FLOPS, Prices, Purse
 from orchestrator.policies.searching import POINT_SD, observed_of
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Joint, JointSurrogate, NoForecast
-from orchestrator.values import Candidate, Decision, Expectation, Extend, Stop
+from orchestrator.values import Candidate, Decision, Expectation, Extend
 
 LENGTHS = 4
 """Lengths of a run that are offered: its end, and halves of it. Shorter ones mislead. This, the
@@ -38,14 +41,15 @@ misfit and the power of the cost were chosen on generated worlds and inside the 
 recorded curves without their largest models, none on how a recorded target ends."""
 MISFIT = 6.0
 """For `surrogates/joint_law`: who trusts the law alone buys what is cheap and misleads."""
-_NO_MORE = "no more is bought: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """`targets`: (candidate, tokens) where the law must be right; the candidates need not be in
     the pool. `half_width` (90 %, of log loss) at which to end. `at_once`: segments in flight at
-    most, all that are free without it."""
+    most, all that are free without it. `worth`: the least share of the half-width that a purchase
+    must be expected to save for each share of the budget that it costs. `purse`: what is paid
+    with."""
 
     surrogate: JointSurrogate
     targets: tuple[tuple[Candidate, int], ...]
@@ -54,6 +58,8 @@ class Target:
     lengths: int = LENGTHS
     aim: Aim = "target"
     power: float = POWER
+    worth: float = 0.0
+    purse: Purse = IN_FLOPS
 
     @property
     def name(self) -> str:
@@ -66,7 +72,7 @@ class Target:
     def decide(self, state: SweepState) -> list[Decision]:
         free = _free(state, self.at_once)
         standings = [s for c in state.pool if (s := _standing(state, c, self.lengths)) is not None]
-        if free < 1 or not standings or _ended(state):
+        if free < 1 or not standings or ended(state):
             return []
         observed = observed_of(state)
         if not observed:
@@ -83,10 +89,26 @@ class Target:
         ground = _ground(belief, standings, len(self.targets))
         _see_flights(state, ground, standings)
         if self.half_width is not None and HALF_90 * math.sqrt(ground.spread) <= self.half_width:
-            return [] if state.in_flight else _stops(state, self.half_width, ground.spread)
+            return [] if state.in_flight else _enough(state, self.half_width, ground.spread)
         idle = [_without_flight(state, standing) for standing in standings]
-        plan = planned(ground, idle, float(state.remaining), aim=self.aim, power=self.power)
-        return list(self._bought(plan, ground, idle, belief, free))
+        prices = self.purse.prices(state)
+        plan = planned(ground, idle, prices.left, aim=self.aim, power=self.power, price=prices.of)
+        why = self._worthless(plan, prices)
+        if why is not None:
+            return [] if state.in_flight else stops(state, why)
+        return list(self._bought(plan, ground, idle, belief, free, prices))
+
+    def _worthless(self, plan: Plan, prices: Prices) -> str | None:
+        """That no beginning of the plan is worth its cost, in words."""
+        until = Until(what="half-width at the target", worth=self.worth)
+        paid, begun = 0.0, list[tuple[float, float]]()
+        for step, spread in zip(plan.steps, plan.left, strict=True):
+            paid += step.price
+            begun.append((1 - math.sqrt(spread / plan.before), paid))
+        if not begun:
+            return None
+        saved, price = max(begun, key=lambda entry: entry[0] / entry[1])
+        return until.worthless(saved, price, prices)
 
     def _bought(
         self,
@@ -95,22 +117,33 @@ class Target:
         standings: Sequence[Standing],
         belief: Joint,
         free: int,
+        prices: Prices,
     ) -> list[Extend]:
         """The cheapest steps of the plan that can begin now, one a candidate, and what each is
         expected to do on the belief that those before it leave."""
         begun: set[int] = set()
         bought: list[Extend] = []
-        for step in sorted(_openings(plan), key=lambda step: step.flops):
+        goals: list[tuple[Candidate, int]] = []
+        for step in sorted(_openings(plan), key=lambda step: step.price):
             if len(bought) == free:
                 break
-            if step.who in begun:
+            standing = standings[step.who]
+            goal = (standing.candidate, standing.lengths[step.length])
+            if step.who in begun or prices.together([*goals, goal]) == len(goals):
                 continue
             begun.add(step.who)
-            bought.append(self._extend(step, plan, ground, standings[step.who], belief))
+            goals.append(goal)
+            bought.append(self._extend(step, plan, ground, standing, belief, prices))
         return bought
 
     def _extend(
-        self, step: Step, plan: Plan, ground: Ground, standing: Standing, belief: Joint
+        self,
+        step: Step,
+        plan: Plan,
+        ground: Ground,
+        standing: Standing,
+        belief: Joint,
+        prices: Prices,
     ) -> Extend:
         first = int(ground.first[step.who])
         before = HALF_90 * math.sqrt(ground.spread)
@@ -125,7 +158,8 @@ class Target:
             trial=standing.candidate.id,
             tokens=tokens,
             reason=f"expected half-width at the target {before:.4f} -> {after:.4f} for "
-            f"{step.flops:.2g} FLOPs; the plan for the whole rest of the budget ends at "
+            f"{prices.told(standing.candidate, tokens)}; the plan for all that is left "
+            "of the budget ends at "
             f"{HALF_90 * math.sqrt(plan.after):.4f} (90 %, of log loss)",
             expected=Expectation(
                 tokens=tokens,
@@ -232,19 +266,10 @@ def _first(standings: Sequence[Standing], affordable: int, why: str = "") -> lis
     return [Extend(trial=chosen.candidate.id, tokens=tokens, reason=reason)] if tokens else []
 
 
-def _ended(state: SweepState) -> bool:
-    return any(
-        trial.stop_reason is not None and trial.stop_reason.startswith(_NO_MORE)
-        for trial in state.trials.values()
-    )
-
-
-def _stops(state: SweepState, asked: float, variance: float) -> list[Decision]:
+def _enough(state: SweepState, asked: float, variance: float) -> list[Decision]:
     """Say why nothing more is bought, to the trials that could go on."""
     why = (
         f"the half-width at the target is {HALF_90 * math.sqrt(variance):.4f} of log loss (90 %), "
         f"and {asked:.4f} was asked for"
     )
-    trials = [t for t in state.trials.values() if not t.out]
-    idle = [t for t in trials if t.trunk.tokens < t.candidate.end]
-    return [Stop(trial=t.id, reason=_NO_MORE + why) for t in idle or trials[-1:]]
+    return stops(state, why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -69,7 +70,10 @@ def test_who_budgets_in_flops_pays_exact_flops() -> None:
     prices = IN_FLOPS.prices(state)
     assert prices.unit == "FLOPs"
     assert prices.of(FIRST, 1000, 2500) == FIRST.flops(2500) - FIRST.flops(1000)
+    assert prices.to(FIRST, 2500) == prices.of(FIRST, 1000, 2500)
+    assert prices.told(FIRST, 2500) == f"{FIRST.flops(2500) - FIRST.flops(1000):.3g} FLOPs"
     assert (prices.left, prices.budget) == (state.remaining, state.terms.budget)
+    assert prices.total == POOL.exhaustive_flops
     assert IN_FLOPS.affordable(state) is state
     policy = Uniform()
     assert within(policy, IN_FLOPS) is policy
@@ -79,12 +83,11 @@ def test_before_any_segment_flops_stand_in_unless_a_speed_is_known() -> None:
     state = fresh(POOL, POOL.exhaustive_flops)
     assert Purse(gpu_hours=1.0).prices(state).unit == "FLOPs"
     hours = FIRST.cost / 1e6 / 3600
+    assert not Purse(gpu_hours=0.99 * hours, flops_per_s=1e6).prices(state).fits(FIRST, FIRST.end)
     stated = Purse(gpu_hours=hours, flops_per_s=1e6).prices(state)
     assert stated.unit == "GPU-hours"
     assert stated.of(FIRST, 0, FIRST.end) == pytest.approx(hours)
-    # 90 % sure of it: at the stated speed it would fit exactly, so it does not.
-    assert not stated.fits(FIRST, 0, FIRST.end)
-    assert stated.fits(FIRST, 0, FIRST.end // 2 // 10 * 10)
+    assert stated.fits(FIRST, FIRST.end)
 
 
 def test_a_known_device_is_guessed_from_its_peak() -> None:
@@ -116,11 +119,24 @@ def test_what_is_spent_and_on_its_way_is_no_longer_left() -> None:
     state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
     purse = Purse(gpu_hours=0.01, gpus=2.0)
     before = purse.prices(state)
-    assert before.left == pytest.approx(0.01 - 2 * 6.0 / 3600)
+    assert before.pace is not None
+    margin = math.exp(-1.2816 * before.pace.noise)
+    assert before.left == pytest.approx(margin * (0.01 - 2 * 6.0 / 3600))
     other = POOL.candidates[1]
     order = Extend(trial=other.id, tokens=1000, reason="a test")
     after = purse.prices(fold(state, [Decided(policy="p", decisions=(order,))]))
-    assert after.left == pytest.approx(before.left - before.of(other, 0, 1000))
+    assert after.left == pytest.approx(before.left - margin * before.of(other, 0, 1000))
+
+
+def test_what_is_bought_together_has_to_fit_together() -> None:
+    state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    prices = Purse(gpu_hours=0.01).prices(state)
+    goals = [(candidate, 2000) for candidate in POOL.candidates]
+    assert all(prices.fits(*goal) for goal in goals[:2])
+    assert 0 < prices.together(goals) < len(goals)
+    few = replace(state, terms=replace(state.terms, budget=state.ledger.spent + 5))
+    assert IN_FLOPS.prices(few).together(goals) == 0
+    assert "GPU-seconds (6e+06 FLOPs)" in prices.told(FIRST, 2000)
 
 
 def test_a_policy_of_shares_gets_the_flops_that_the_hours_still_buy() -> None:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
+from orchestrator.laws.exponents import MODERATE, Exponents
 from orchestrator.surrogates.base import Joint, JointForecaster, NoForecast, Observed
 from orchestrator.surrogates.configuration import Encoding, size_of
 from orchestrator.surrogates.gaussian import draw, factor, inverse_of
@@ -56,10 +57,10 @@ TRANSIENT_SCALE = 1.5  # e-folds of tokens
 EARLIEST = 4.0  # of those scales before the centre, from where on the transient grows no more
 YOUNG = 0.05  # log loss above its curve's lowest from where on a row is doubted, and by how much
 
-# Working parameters: log E, log A/N0^a, log B/D0^b, log a, log b, c, transient. Means of the first
-# three are relative to the lowest loss seen.
-PRIOR_MEAN = np.array([*np.log([0.6, 0.2, 0.2, 0.35, 0.35]), 0.0, 0.0])
-PRIOR_SD = np.array([0.5, 1.0, 1.0, 0.35, 0.35, 0.1, 0.08])
+# Working parameters: log E, log A/N0^a, log B/D0^b, log a, log b, c, transient. Priors of the first
+# three, relative to the lowest loss seen, and of the transient.
+LEVELS, LEVEL_SD = np.log([0.6, 0.2, 0.2]), (0.5, 1.0, 1.0)
+TRANSIENT_SD = 0.08
 STARTS = np.array([[0.0] * 7, [0.3, -1.0, -1.0, 0.4, 0.4, 0.0, 0.0]])
 OF_TOKENS = 2  # the working parameter whose derivative is the share of the tokens' term
 
@@ -73,11 +74,13 @@ TERM_WIDTH = np.array([1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 1.0])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointLaw:
     """The surrogate. `floor`: the middle of E's prior, as a share of the lowest loss seen.
-    `misfit`: variance of what is missed at a size and tokens together, in shapes."""
+    `misfit`: variance of what is missed at a size and tokens together, in shapes.
+    `exponents`: their priors."""
 
     name: str = "joint_law"
     floor: float = 0.6
     misfit: float = 0.0
+    exponents: Exponents = MODERATE
 
     @one_thread
     def fit(self, observed: Observed, *, seed: int) -> JointForecaster:
@@ -111,13 +114,14 @@ class _Where:
 class _Task:
     """What is fitted, where the law is centred, and what likeness is measured by.
 
-    doubt (rows,): variance of rows that are young. mean (7,): of the working parameters' prior.
+    doubt (rows,): variance of rows that are young. mean, sd (7,): working parameters' prior.
     """
 
     rows: Rows
     at: _Where
     doubt: FloatArray
     mean: FloatArray
+    sd: FloatArray
     encoding: Encoding
     centre: tuple[float, float]
     options: JointLaw
@@ -128,12 +132,13 @@ class _Task:
         centre = float(sizes.mean()), float(np.average(rows.log_tokens, weights=rows.share))
         lowest = np.full(len(sizes), np.inf)
         np.minimum.at(lowest, rows.trial, rows.log_loss)
+        levels = np.array([np.log(options.floor), *LEVELS[1:]]) + lowest.min()
         return cls(
             rows=rows,
             at=_where(rows.candidates, rows.trial, rows.log_tokens, centre),
             doubt=np.maximum(rows.log_loss - lowest[rows.trial] - YOUNG, 0.0) ** 2,
-            mean=np.append(np.log(options.floor), PRIOR_MEAN[1:])
-            + lowest.min() * (np.arange(len(PRIOR_MEAN)) <= OF_TOKENS),
+            mean=np.array([*levels, *options.exponents.means, 0.0]),
+            sd=np.array([*LEVEL_SD, *options.exponents.sds, TRANSIENT_SD]),
             encoding=Encoding.of(rows.candidates),
             centre=centre,
             options=options,
@@ -206,13 +211,15 @@ class _Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Linear:
-    """The law linearised: slopes (rows, 7), kernels of the terms (terms, rows, rows), and target,
-    the rows as deviations from the linear law at its prior mean."""
+    """The law linearised: slopes (rows, 7), kernels of the terms (terms, rows, rows), target, the
+    rows as deviations from the linear law at its prior mean, and of_law (rows, rows), their
+    covariance by what is unknown of the law."""
 
     values: FloatArray
     slopes: FloatArray
     target: FloatArray
     kernels: FloatArray
+    of_law: FloatArray
 
     @classmethod
     def at(cls, values: FloatArray, task: _Task) -> _Linear:
@@ -223,12 +230,8 @@ class _Linear:
             slopes=slopes,
             target=task.rows.log_loss - expected + slopes @ (values - task.mean),
             kernels=task.kernels(task.at, task.at, tilts),
+            of_law=(slopes * task.sd**2) @ slopes.T,
         )
-
-    @property
-    def of_law(self) -> FloatArray:
-        """Covariance of the rows by what is unknown of the law."""
-        return (self.slopes * PRIOR_SD**2) @ self.slopes.T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,14 +289,14 @@ def _descended(start: FloatArray, root: FloatArray, task: _Task) -> tuple[float,
         expected, slopes = _law(values, task.at)
         both = np.column_stack([task.rows.log_loss - expected, slopes])
         white = solve_triangular(root, both, lower=True, check_finite=False)
-        away = (values - task.mean) / PRIOR_SD
+        away = (values - task.mean) / task.sd
         return float(white[:, 0] @ white[:, 0] + away @ away), white[:, 0], white[:, 1:]
 
     values, damping = start, 1e-2
     objective, residual, slopes = stand(values)
     for _ in range(MAP_STEPS):
-        precision = slopes.T @ slopes + np.diag(PRIOR_SD**-2.0)
-        pull = slopes.T @ residual - (values - task.mean) / PRIOR_SD**2
+        precision = slopes.T @ slopes + np.diag(task.sd**-2.0)
+        pull = slopes.T @ residual - (values - task.mean) / task.sd**2
         precision[np.diag_indices(len(values))] *= 1.0 + damping
         step = np.clip(np.linalg.solve(precision, pull), -1.0, 1.0)
         there = stand(values + step)
@@ -328,7 +331,7 @@ def _sizes(linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
     """Most probable sd of the terms (7,): marginal likelihood of the linear law, and priors."""
     parts = linear.kernels.copy()
     parts[OFFSET] *= terms.robust[task.at.trial]
-    fixed, noise = linear.of_law, _noise(terms, task)
+    fixed, noise = linear.of_law.copy(), _noise(terms, task)
     diagonal, centre = np.arange(len(noise)), np.log(TERM_SD)
     fixed[diagonal, diagonal] += task.doubt
 
@@ -401,4 +404,4 @@ class _Fitted:
         extra = np.array([robust.get(c.id, 0.0) for c in right.candidates])[right.trial]
         covariance = np.tensordot(terms.sd[:NOISE] ** 2, kernels, axes=1)
         covariance += kernels[OFFSET] * (terms.sd[OFFSET] ** 2 * extra)
-        return covariance + (of_left * PRIOR_SD**2) @ of_right.T
+        return covariance + (of_left * task.sd**2) @ of_right.T

@@ -25,7 +25,7 @@ from orchestrator.laws.forms.line import law_of
 from orchestrator.laws.optimum import compute_optimal
 from orchestrator.laws.runs import CurveRows, runs_from_curves
 from orchestrator.laws.uncertainty import LawPosterior, bootstrap
-from tests.orchestrator.laws.sweeps import curves_of_truth, true_loss
+from tests.orchestrator.laws.sweeps import TRUTH, curves_of_truth, true_loss
 
 N0, D0 = 1e8, 1e10
 
@@ -178,34 +178,44 @@ def annealed_of(seed: int, *, cooldowns: int = 6, sizes: int = 8) -> AnnealedLaw
     return fit_annealed(curves, ends, draws=120, seed=seed)
 
 
-def coverage(worlds: int) -> float:
-    """Of the 90 % interval of the law, at 1, 3 and 10 times the largest run's size and tokens."""
+def coverage(worlds: int, *, cooldowns: int = 6) -> tuple[float, float]:
+    """Of the 90 % interval of the law at 1, 3 and 10 times the largest run's size and tokens; and
+    of that of E."""
     held: list[bool] = []
+    floors: list[bool] = []
     for seed in range(worlds):
-        law = annealed_of(seed).posterior
-        nu, delta = _exponents(seed)
+        law = annealed_of(seed, cooldowns=cooldowns).posterior
+        nu, delta = _exponents(seed, cooldowns)
         for beyond in (1.0, 3.0, 10.0):
             N, D = 1e9 * beyond, 3.6e10 * beyond
             truth = float(true_loss(N, D) * np.exp(-true_gain(N, D, nu=nu, delta=delta)))
             low, high = law.interval(N, D, level=0.9)
             held.append(bool(low <= truth <= high))
-    return float(np.mean(held))
+        low, high = law.parameter_intervals(0.9)["E"]
+        floors.append(bool(low <= TRUTH["E"] <= high))
+    return float(np.mean(held)), float(np.mean(floors))
 
 
-def _exponents(seed: int) -> tuple[float, float]:
+def _exponents(seed: int, cooldowns: int) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
-    rng.choice(8, 6, replace=False)
+    rng.choice(8, cooldowns, replace=False)
     nu, delta = rng.normal(scale=0.15, size=2)
     return float(nu), float(delta)
 
 
-def test_its_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    assert coverage(12) >= 0.75
+def test_its_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    law, floor = coverage(12)
+    assert law >= 0.75
+    assert floor >= 0.75
 
 
 @pytest.mark.slow
-def test_coverage_over_many_sweeps() -> None:
-    assert 0.85 <= coverage(100) <= 0.99
+@pytest.mark.parametrize("cooldowns", [2, 3, 6])
+def test_coverage_over_many_sweeps(cooldowns: int) -> None:
+    law, floor = coverage(100, cooldowns=cooldowns)
+    # Rather more than 90 %: the drift is for truths that are no member of the law.
+    assert law >= 0.88
+    assert floor >= 0.85
 
 
 def test_it_answers_as_any_law_does_and_goes_to_json_and_back() -> None:

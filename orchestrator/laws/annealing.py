@@ -69,7 +69,8 @@ class Gain:
 
     def samples(self, draws: int, seed: int) -> Array:
         """(draws, 3) of the values."""
-        rng = np.random.default_rng(seed)
+        # A stream of its own: numpy takes [seed, 0] for seed, and the stable law draws from that.
+        rng = np.random.default_rng([seed, 2])
         node = rng.choice(len(self.weight), size=draws, p=self.weight)
         normal = rng.standard_normal((draws, self.values.shape[1]))
         return self.values[node] + np.einsum("spq,sq->sp", self.roots[node], normal)

@@ -50,3 +50,26 @@ def test_it_runs_live_and_says_why(kind: str, tmp_path: Path) -> None:
         for decision in record.event.decisions
     ]
     assert all(len(decision.reason) > 10 for decision in decided)
+
+
+@pytest.mark.slow
+def test_active_pays_in_hours_from_a_stated_speed_on(tmp_path: Path) -> None:
+    spec, pool = read_spec(
+        str(specs.live(tmp_path, horizon=1024)),
+        [
+            "policy={kind: active, lengths: 3}",
+            "target={params: 1e5, tokens: 1e6}",
+            "budget={gpu_hours: 0.01, flops_per_s: 1e6}",
+            "law.forms=[chinchilla]",
+            "anneal=null",
+        ],
+    )
+    ended = session.drive(spec, pool, session.Wishes(say=lambda line: None, asked=lambda: None))
+    reasons = [
+        decision.reason
+        for record in read_records(ended.folder.journal)
+        if isinstance(record.event, Decided)
+        for decision in record.event.decisions
+    ]
+    assert "GPU-seconds (" in reasons[0]
+    assert any(trial.timings for trial in ended.outcome.state.trials.values())

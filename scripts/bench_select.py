@@ -18,8 +18,8 @@ fitted apart and scored together, R2 as in `bench_laws`.
 
 --out keeps one JSON line a (task, form, rule, fitter, seed) and goes on from those that it holds.
 Records: task, rule, fitter, budget_pct, r2_mean, ci_low, ci_high (95 %, bootstrap over forms, then
-the seeds of each), seeds, cpu_s (of one path through all budgets); task `gain of active` has the mean over
-tasks of active's R2 less that of the rule, paired by form and seed.
+the seeds of each), seeds, cpu_s (of one path through all budgets); task `gain of active` has the
+mean over tasks of active's R2 less that of the rule, paired by form and seed.
 """
 
 from __future__ import annotations

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from orchestrator.laws.exponents import Exponents
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePriors:
-    """Normal priors in logarithms; gamma's is normal about 0.
+    """Normal priors in logarithms; gamma's is normal itself, and its middle may be negative.
 
     floor: E, as a share of the smallest loss seen. term: A/N^alpha and B N^gamma/D^beta at the
     middle of the rows, as shares of it. sds are those of the logarithms.
@@ -27,13 +29,26 @@ class CurvePriors:
     alpha_sd: float = 0.5
     beta: float = 0.35
     beta_sd: float = 0.5
+    gamma: float = 0.0
     gamma_sd: float = 0.1
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if not math.isfinite(value) or (value <= 0 and name != "gamma"):
                 raise ValueError(f"{name} is {value}; it must be finite and above zero")
+
+    def about(self, exponents: Exponents) -> CurvePriors:
+        """With these priors of the exponents."""
+        return replace(
+            self,
+            alpha=exponents.alpha,
+            alpha_sd=exponents.alpha_sd,
+            beta=exponents.beta,
+            beta_sd=exponents.beta_sd,
+            gamma=exponents.gamma,
+            gamma_sd=exponents.gamma_sd,
+        )
 
     def widened(self, factor: float) -> CurvePriors:
         """The same centres with every sd times `factor`."""

@@ -267,7 +267,7 @@ def _prior(priors: CurvePriors, least: float) -> tuple[Array, Array]:
     mean = [math.log(priors.floor * least), term, term, math.log(priors.alpha)]
     sd = [priors.floor_sd, priors.term_sd, priors.term_sd, priors.alpha_sd]
     return (
-        np.array([*mean, math.log(priors.beta), 0.0]),
+        np.array([*mean, math.log(priors.beta), priors.gamma]),
         np.array([*sd, priors.beta_sd, priors.gamma_sd]),
     )
 

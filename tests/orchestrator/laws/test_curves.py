@@ -17,6 +17,7 @@ from orchestrator.laws.curves import (
     prior_law,
 )
 from orchestrator.laws.errors import FitError
+from orchestrator.laws.exponents import PUBLISHED
 from orchestrator.laws.runs import CurveRows
 from tests.orchestrator.laws.sweeps import curves_of_truth, true_loss
 
@@ -142,3 +143,12 @@ def test_tokens_that_do_not_differ_are_told():
 def test_priors_have_widths(wrong):
     with pytest.raises(ValueError, match="alpha_sd"):
         CurvePriors(alpha_sd=wrong)
+
+
+def test_published_exponents_replace_those_of_the_priors_and_nothing_else():
+    moved = USUAL.priors.about(PUBLISHED)
+    assert (moved.gamma, moved.gamma_sd) == (PUBLISHED.gamma, PUBLISHED.gamma_sd)
+    assert (moved.alpha, moved.beta_sd) == (PUBLISHED.alpha, PUBLISHED.beta_sd)
+    assert (moved.floor, moved.term_sd) == (USUAL.priors.floor, USUAL.priors.term_sd)
+    alone = prior_law(curves_of_truth(per_size=1), options=replace(USUAL, priors=moved))
+    assert alone.parameters["gamma"] == pytest.approx(PUBLISHED.gamma)

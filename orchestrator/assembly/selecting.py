@@ -44,6 +44,7 @@ def selection_of(plan: blocks.Active | blocks.Select, spec: SweepSpec) -> Policy
 
 
 def _on_curves(plan: blocks.Active, target: blocks.Target, purse: Purse) -> Policy:
+    from orchestrator.laws.exponents import PUBLISHED
     from orchestrator.policies.target import LENGTHS, MISFIT, Target
     from orchestrator.surrogates.joint_law import JointLaw
 
@@ -55,7 +56,7 @@ def _on_curves(plan: blocks.Active, target: blocks.Target, purse: Purse) -> Poli
         flops_per_token=6.0 * target.params,
     )
     return Target(
-        surrogate=JointLaw(misfit=MISFIT),
+        surrogate=JointLaw(misfit=MISFIT, exponents=PUBLISHED),
         targets=((asked, target.tokens),),
         half_width=plan.half_width,
         lengths=plan.lengths if plan.lengths > 1 else LENGTHS,

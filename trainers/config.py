@@ -24,7 +24,7 @@ from trainers.rules import Rule, filled
 
 FEWEST_TRAINED, LARGEST_TRAINED = 300, 65536
 HUB = "hub:"
-OWN_IN_A_STACK = ("seed", "optimizer", "schedule", "checkpoint")
+OWN_IN_A_STACK: tuple[str, ...] = ("seed", "optimizer", "schedule", "checkpoint")
 
 
 class DataConfig(Frozen):

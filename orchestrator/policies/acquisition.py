@@ -101,12 +101,15 @@ def decision_gains(
 
 def given(samples: FloatArray, known: FloatArray, noise_sd: float) -> FloatArray:
     """The samples (draws, places) as they would be spread if `known` (draws, observations), of
-    the same draws, had been observed with `noise_sd`, at its mean."""
+    the same draws, had been observed with `noise_sd`, at its mean (Matheron's rule)."""
     if not known.shape[1]:
         return samples
     s, k = samples - samples.mean(axis=0), known - known.mean(axis=0)
     covariance = k.T @ k / len(k) + noise_sd**2 * np.eye(k.shape[1])
-    return samples - k @ np.asarray(np.linalg.solve(covariance, k.T @ s / len(k)), np.float64)
+    drawn = np.random.default_rng(known.shape[1]).standard_normal(known.shape)
+    return samples - (k + noise_sd * drawn) @ np.asarray(
+        np.linalg.solve(covariance, k.T @ s / len(k)), np.float64
+    )
 
 
 def variance_gains(targets: FloatArray, queries: FloatArray, noise_sd: float) -> FloatArray:

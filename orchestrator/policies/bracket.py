@@ -39,7 +39,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bracket:
-    """`candidates` halved within `budget` FLOPs: each rung keeps 1 in `eta`, compared by
+    """`candidates` halved within `budget` FLOPs: each rung keeps 1 in `eta` or fewer, compared by
     `ranking` within the values of the setting `group_by`. `name` stands before its reasons."""
 
     candidates: tuple[Candidate, ...]
@@ -90,17 +90,21 @@ class Bracket:
         stopped: list[tuple[Candidate, str]] = []
         for value, group in grouped(live, self.group_by).items():
             order = verdict.order(group)
-            keep = len(order) if last else survivors(len(order), self.eta)
-            kept.extend(order[:keep])
+            most = len(order) if last else survivors(len(order), self.eta)
+            chances = [c for c in order[:most] if c.id not in verdict.hopeless] or order[:1]
+            kept.extend(chances)
             where = "" if self.group_by is None else f" of {self.group_by} {value}"
-            for place, candidate in enumerate(order[keep:], keep + 1):
-                why = f" ({verdict.why})" if verdict.why else ""
+            why = f" ({verdict.why})" if verdict.why else ""
+            for place, candidate in enumerate(order, 1):
+                if candidate in chances:
+                    continue
+                surely = "no chance against the best, " if place <= most else ""
                 stopped.append(
                     (
                         candidate,
                         f"{self._at(rung)}: rank {place} of {len(order)}{where} with "
-                        f"{verdict.said(candidate)}, {keep} kept, the last with "
-                        f"{verdict.said(order[keep - 1])}{why}",
+                        f"{verdict.said(candidate)}, {surely}{len(chances)} kept, the last with "
+                        f"{verdict.said(chances[-1])}{why}",
                     )
                 )
         if last:
@@ -149,7 +153,7 @@ class Bracket:
             standing = (
                 "every candidate starts"
                 if rung.index == 0
-                else f"among the {rung.live} kept at the rung before"
+                else f"among the {len(live)} kept at the rung before"
             )
             decisions.append(
                 Extend(trial=candidate.id, tokens=goal, reason=f"{self._at(rung)}: {standing}")
@@ -160,8 +164,9 @@ class Bracket:
         return f"{self.name}rung {rung.index + 1} of {rung.rounds} at {rung.flops:.3g} FLOPs"
 
 
-def spent_out(state: SweepState, order: Sequence[Candidate]) -> list[Decision]:
-    """Extend the best trials that are not at their end with what the rungs left."""
+def spent_out(state: SweepState, order: Sequence[Candidate], most: float) -> list[Decision]:
+    """Extend the best trials that are not at their end with what the rungs left, each to a share
+    `most` of the budget."""
     decisions: list[Decision] = []
     remaining = state.remaining
     for candidate in order:
@@ -169,7 +174,7 @@ def spent_out(state: SweepState, order: Sequence[Candidate]) -> list[Decision]:
         if trial is not None and trial.out:
             continue
         spent = candidate.flops(trial.trunk.tokens) if trial is not None else 0
-        tokens = candidate.tokens_within(spent + remaining)
+        tokens = candidate.tokens_within(min(spent + remaining, most * state.terms.budget))
         if tokens <= (trial.trunk.tokens if trial is not None else 0):
             continue
         remaining -= candidate.flops(tokens) - spent

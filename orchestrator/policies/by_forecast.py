@@ -3,8 +3,10 @@
 surrogate ranks better than the current loss, the current loss ranks.
 
 The score of a trial is the lowest loss of its measured prefix joined with the forecast. The gate
-off, the surrogate always ranks, as published. Where trials are many, they are forecast in lots,
-and a portion of them is the backtest. Touches nothing.
+off, the surrogate always ranks, as published, and that is all it does. Behind the gate, a trusted
+forecast also says who has no chance left (in the manner of Domhan, Springenberg and Hutter 2015):
+what they would have cost goes to the best in the end. Where trials are many, they are forecast in
+lots, and a portion of them is the backtest. Touches nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +20,21 @@ from orchestrator.policies.portion import in_lots, portion
 from orchestrator.policies.ranking import ByLoss, Standing, Verdict
 from orchestrator.policies.trust import Backtest, Remembered, Rescaled, backtest, fingerprint
 from orchestrator.surrogates.base import NoForecast, Surrogate
-from orchestrator.values import Expectation
+from orchestrator.values import Expectation, FloatArray, Forecast
+
+DRAWS = 256
+LEAST_SD = 0.004
+"""Of a difference: two evaluations at the same place differ by about as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByForecast:
-    """Ranks by `surrogate` where it is trusted; always, without the `gate`."""
+    """Ranks by `surrogate` where it is trusted; always, without the `gate`. `certainty`: by how
+    many sd of the difference a trial must be foreseen above the best to have no chance."""
 
     surrogate: Surrogate
     gate: bool = True
+    certainty: float = 2.0
     _seen: Remembered[Verdict] = field(
         default_factory=lambda: Remembered[Verdict](), repr=False, compare=False
     )
@@ -77,9 +85,11 @@ class ByForecast:
             for name, loss in standing.losses.items()
         }
         expected: dict[str, Expectation] = {}
+        hopeless: frozenset[str] = frozenset()
         if asked:
             ends = [candidate.tokens_within(standing.final_flops) for candidate in asked]
-            found = forecaster.predict(asked, np.array(ends, np.int64))
+            draws = DRAWS if self.gate and len(fitted.fits) == 1 else 0
+            found = forecaster.predict(asked, np.array(ends, np.int64), draws=draws)
             for place, candidate in enumerate(asked):
                 foreseen = math.exp(float(found.mean[place]))
                 if foreseen < scores[candidate.id]:
@@ -90,4 +100,22 @@ class ByForecast:
                         sd=float(found.sd[place]),
                         by=self.name,
                     )
-        return Verdict(scores=scores, why=why, expected=expected)
+            if self.gate:
+                current = np.log([standing.losses[candidate.id] for candidate in asked])
+                sure = _behind(found, current) > self.certainty
+                hopeless = frozenset(c.id for c, no in zip(asked, sure, strict=True) if no)
+        return Verdict(scores=scores, why=why, expected=expected, hopeless=hopeless)
+
+
+def _behind(found: Forecast, current: FloatArray) -> FloatArray:
+    """By how many sd of the difference each is foreseen above the best: (queries,). `current`: log
+    losses seen, which a forecast cannot rise above. Without joint samples errors count as
+    independent, which is cautious: most of what a surrogate has wrong it has wrong for all."""
+    mean = np.minimum(found.mean, current)
+    best = int(np.argmin(mean))
+    if found.samples is None:
+        spread = np.hypot(found.sd, found.sd[best])
+    else:
+        samples = np.minimum(found.samples, current)
+        spread = (samples - samples[:, best, None]).std(axis=0)
+    return (mean - mean[best]) / np.maximum(spread, LEAST_SD)

@@ -35,10 +35,11 @@ def bracket_sizes(candidates: int, eta: int) -> tuple[int, ...]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperband:
     """Brackets of halving side by side. `eta`: keep 1/eta; `spend_out`: what no bracket can use
-    extends their best trials."""
+    extends their best trials, none beyond a share `most` of the budget."""
 
     eta: int = 3
     spend_out: bool = True
+    most: float = 0.75
     ranking: Ranking = field(default_factory=ByLoss)
 
     @property
@@ -61,7 +62,7 @@ class Hyperband:
             return decisions
         everyone = [candidate for each in progress for candidate in each.order]
         everyone.sort(key=lambda candidate: _lowest(state, candidate))
-        return spent_out(state, everyone)
+        return spent_out(state, everyone, self.most)
 
     def _brackets(self, state: SweepState) -> list[Bracket]:
         pool = state.pool.candidates

@@ -42,11 +42,13 @@ class Verdict:
     """The scores of live trials, the lower the better; infinite for what cannot go on.
 
     `why`: in words, what decided and why it did. `expected`: the forecast that a score rests on.
+    `hopeless`: those that surely will not be best at the last rung, whatever their rank.
     """
 
     scores: Mapping[str, float]
     why: str
     expected: Mapping[str, Expectation]
+    hopeless: frozenset[str] = frozenset()
 
     def order(self, group: Sequence[Candidate]) -> list[Candidate]:
         """`group`, best first; ties in the order given."""

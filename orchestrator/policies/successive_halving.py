@@ -18,13 +18,14 @@ from orchestrator.values import Decision
 class SuccessiveHalving:
     """Halve the pool at rungs of equal compute.
 
-    `eta`: keep 1/eta. `spend_out`: what survivors at their end cannot use extends stopped trials
-    in rank order; off, it stays unspent, as in the paper. `group_by`: a setting (or "params")
-    within whose values trials are compared, so that a law keeps its spread of sizes.
+    `eta`: keep 1/eta. `spend_out`: what the rungs left extends trials in rank order, none beyond a
+    share `most` of the budget; off, it stays unspent, as in the paper. `group_by`: a setting (or
+    "params") within whose values trials are compared, so that a law keeps its spread of sizes.
     """
 
     eta: int = 2
     spend_out: bool = True
+    most: float = 0.75
     group_by: str | None = None
     ranking: Ranking = field(default_factory=ByLoss)
 
@@ -47,4 +48,4 @@ class SuccessiveHalving:
         progress = bracket.next(state)
         if progress.decisions or not (self.spend_out and progress.order) or state.in_flight:
             return list(progress.decisions)
-        return spent_out(state, progress.order)
+        return spent_out(state, progress.order, self.most)

@@ -95,7 +95,7 @@ class Rescaled:
 
 def backtest(surrogate: Surrogate, observed: Observed, *, seed: int) -> Backtest:
     """The score of `surrogate` on `observed`; of no pairs where the prefixes carry no test."""
-    ballots: list[_Ballot] = []
+    ballots: list[Ballot] = []
     scores: list[float] = []
     for level in _levels(observed):
         group = [(c, curve) for c, curve in observed if _reaches(curve, level)]
@@ -104,7 +104,7 @@ def backtest(surrogate: Surrogate, observed: Observed, *, seed: int) -> Backtest
             if tried is not None:
                 ballots.append(tried[0])
                 scores.extend(tried[1])
-    by_surrogate, by_loss, error = _counted(ballots)
+    by_surrogate, by_loss, error = counted(ballots)
     return Backtest(
         by_surrogate=by_surrogate,
         by_loss=by_loss,
@@ -116,7 +116,7 @@ def backtest(surrogate: Surrogate, observed: Observed, *, seed: int) -> Backtest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ballot:
+class Ballot:
     """One cut: the trials by name, and of each its log loss at the level (`truth`), the one
     foreseen, and the `current` one at the cut."""
 
@@ -130,7 +130,7 @@ class _Ballot:
         return len(self.truth) * (len(self.truth) - 1) // 2
 
 
-def _counted(ballots: Sequence[_Ballot]) -> tuple[float, float, float]:
+def counted(ballots: Sequence[Ballot]) -> tuple[float, float, float]:
     """Shares of the pairs put right by the surrogate and by the loss, and the standard error of
     the difference by leaving out one trial at a time; (0, 0, inf) where no pair lies apart."""
     names = sorted({name for ballot in ballots for name in ballot.names})
@@ -179,7 +179,7 @@ def _tried(
     level: float,
     cut: float,
     seed: int,
-) -> tuple[_Ballot, list[float]] | None:
+) -> tuple[Ballot, list[float]] | None:
     """What the group is foreseen at the level from the cut, and the scores in sd of those that
     had begun by the cut."""
     known = [(c, curve.upto(_tokens_at(c, cut))) for c, curve in observed]
@@ -204,7 +204,7 @@ def _tried(
     forecast = np.minimum(found.mean, current)
     begun = np.isfinite(current)
     z = np.abs(truth - found.mean)[begun] / found.sd[begun]
-    ballot = _Ballot(
+    ballot = Ballot(
         names=tuple(candidate.id for candidate in candidates),
         truth=truth,
         forecast=forecast,

@@ -9,6 +9,7 @@ from orchestrator.policies.acquisition import (
     decision_gains,
     different_sizes,
     frontier_gains,
+    given,
     purchases,
     variance_gains,
 )
@@ -50,6 +51,21 @@ def test_an_observation_is_worth_what_it_tells_about_the_choice() -> None:
     assert gains[0] == pytest.approx(0.1 / np.sqrt(2 * np.pi), rel=0.03)
     assert gains[1] < 0.02 * gains[0]
     assert decision_gains(targets, queries, 10.0)[0] < 0.02 * gains[0]
+
+
+def test_what_runs_on_their_way_will_tell_is_told_once() -> None:
+    """Given an observation that shares all of a choice's doubt, another like it tells nothing."""
+    generator = np.random.default_rng(2)
+    own = 0.1 * generator.standard_normal((20000, 2))
+    left = given(own, own[:, :1], 0.01)
+    assert left[:, 0].std() == pytest.approx(0.01, rel=0.05)
+    assert left[:, 1].std() == pytest.approx(own[:, 1].std(), rel=0.01)
+    assert left.mean(axis=0) == pytest.approx(own.mean(axis=0), abs=1e-3)
+    targets = np.column_stack([np.zeros(20000), own[:, 0]])
+    before = decision_gains(targets, own, 1e-3)
+    after = decision_gains(given(targets, own[:, :1], 1e-3), left, 1e-3)
+    assert after[0] < 0.05 * before[0] and before[0] > 0.02
+    assert given(own, own[:, :0], 0.01) is own
 
 
 def test_variance_falls_by_what_is_shared() -> None:

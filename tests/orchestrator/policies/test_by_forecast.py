@@ -45,6 +45,27 @@ def test_forecasts_keep_what_the_current_loss_would_stop() -> None:
     assert all("seer ranks, untested" in stop.reason for stop in stops)
 
 
+def test_behind_the_gate_who_surely_loses_is_stopped_before_its_turn() -> None:
+    """What the hopeless would have cost goes to the best; without the gate the rule is literal."""
+    journal = MemoryJournal()
+    pool, curves = small_pool(sizes=(1000, 2000, 4000, 8000, 16000), rates=(1, 3, 6))
+    policy = SuccessiveHalving(ranking=ByForecast(surrogate=Seer(sd=0.001)))
+    state = drive(pool, curves, policy, 0.3 * pool.exhaustive_flops, journal=journal).state
+    said = [
+        decision
+        for record in journal.records
+        if isinstance(record.event, Decided)
+        for decision in record.event.decisions
+        if isinstance(decision, Stop) and "no chance against the best" in decision.reason
+    ]
+    assert said
+    assert best(state) < best(
+        drive(pool, curves, SuccessiveHalving(), 0.3 * pool.exhaustive_flops).state
+    )
+    _, stops = halved(Seer(sd=0.001), gate=False)
+    assert not any("no chance" in stop.reason for stop in stops)
+
+
 def test_behind_the_gate_a_misleading_surrogate_changes_nothing() -> None:
     misled, _ = halved(Seer(sign=-1), gate=False)
     gated, stops = halved(Seer(sign=-1), gate=True)

@@ -17,6 +17,7 @@ from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.pool import Pool
+from orchestrator.state import fold
 from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.policies.test_successive_halving import Diverging
 from tests.orchestrator.worlds import drive, fresh, opened, small_pool
@@ -48,6 +49,28 @@ def test_no_trial_takes_more_than_its_share_and_sizes_are_left_for_a_law(share: 
     assert max(costs) <= 0.6 * budget
     assert len({t.candidate.params for t in state.trials.values() if len(t.curve)}) >= 4
     assert len(state.trials) < len(POOL), "some candidates are never started"
+
+
+def test_free_workers_get_other_purchases_and_a_single_one_waits() -> None:
+    """With four slots up to four different trials are on their way; the finish waits for all."""
+    journal = MemoryJournal()
+    drive(POOL, CURVES, Frontier(surrogate=Seer()), BUDGET, journal=journal, slots=4)
+    state, most = fresh(POOL, BUDGET), 0
+    for record in journal.records:
+        if isinstance(record.event, Decided):
+            finishing = [d for d in record.event.decisions if d.reason.startswith("the finish")]
+            if finishing and not any("on its way" in d.reason for d in finishing):
+                assert not state.in_flight
+        state = fold(state, [record.event])
+        most = max(most, sum(trial.in_flight for trial in state.trials.values()))
+    assert most == 4
+    alone = MemoryJournal()
+    drive(POOL, CURVES, Frontier(surrogate=Seer()), BUDGET, journal=alone, slots=1)
+    state = fresh(POOL, BUDGET)
+    for record in alone.records:
+        if isinstance(record.event, Decided) and state.trials:
+            assert not state.in_flight
+        state = fold(state, [record.event])
 
 
 def test_where_no_law_can_be_given_it_says_so() -> None:

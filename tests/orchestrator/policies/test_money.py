@@ -93,6 +93,8 @@ def test_hours_are_used_not_overspent_and_spoken_of(share: float, flat_rate: boo
     found = run(Purse(gpu_hours=seconds / 3600), seconds, flat_rate=flat_rate)
     assert found.outcome.kind == "done"
     assert 0.85 * seconds < found.seconds < seconds
+    assert found.state.closed is not None
+    assert found.state.closed.startswith("no more is bought: nothing that is for sale fits")
     bought = [d for d in found.decisions if isinstance(d, Extend)]
     assert all("GPU-" in decision.reason for decision in bought[1:])
     assert all(" FLOPs)" in decision.reason for decision in bought[1:])

@@ -6,12 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.policies.searching import lowering, observed_of
+from orchestrator.policies.searching import Starts, lowering, observed_of
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.trust import Belief
 from orchestrator.values import Candidate, Forecast, IntArray
 from tests.orchestrator.policies.forecasting import Seen, Seer
-from tests.orchestrator.worlds import drive, small_pool
+from tests.orchestrator.worlds import drive, fresh, small_pool
+
+
+def test_starts_differ_in_size_and_then_in_settings() -> None:
+    pool, _ = small_pool(sizes=(1000, 2000, 4000, 8000), rates=(1, 3, 9, 27))
+    for seed in range(5):
+        state = fresh(pool, pool.exhaustive_flops, seed=seed)
+        found = [pool[each.trial] for each in Starts().decisions(state, tokens_per_param=20.0)]
+        assert sorted(c.params for c in found) == [1000, 2000, 4000, 8000]
+        rates = [dict(c.settings)["rate"] for c in found]
+        assert {1, 27} <= set(rates) and len(set(rates)) >= 3
 
 
 def test_a_large_pool_is_asked_about_in_lots() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.policies.one_shot import OneShot
 from orchestrator.policies.static_ladder import StaticLadder
-from orchestrator.policies.textbook import alike, by_ratio
+from orchestrator.policies.textbook import alike, by_ratio, misses
 from orchestrator.values import Candidate
 from tests.orchestrator.worlds import drive, small_pool
 
@@ -21,7 +24,8 @@ def exact(params: int) -> float:
 @pytest.mark.parametrize("params", [1000, 2000, 4000, 8000])
 def test_the_nearest_size_comes_first(params: int) -> None:
     assert by_ratio(POOL.candidates, exact(params), 20, seed=0)[0].params == params
-    assert by_ratio(POOL.candidates, 1.3 * exact(params), 20, seed=0)[0].params == params
+    endless = [replace(c, horizon=10 * c.horizon) for c in POOL.candidates]
+    assert by_ratio(endless, 1.3 * exact(params), 20, seed=0)[0].params == params
 
 
 def test_the_rule_speaks_of_sizes_whatever_their_horizons() -> None:
@@ -29,6 +33,20 @@ def test_the_rule_speaks_of_sizes_whatever_their_horizons() -> None:
     long = Candidate(id="long", params=8000, horizon=10**6, flops_per_token=48000.0)
     short = Candidate(id="short", params=1000, horizon=20000, flops_per_token=6000.0)
     assert by_ratio([short, long], exact(8000), 20, seed=0)[0] is long
+
+
+def test_a_candidate_misses_by_what_its_horizon_leaves_unused() -> None:
+    """Under N^-a + (D / r)^-a, a run that ends at half of its D / N = 20 loses to one of twice
+    its size that spends all; nothing changes for one that can use everything."""
+    flops = exact(4000)
+    right = Candidate(id="right", params=4000, horizon=10**6, flops_per_token=24000.0)
+    assert misses(right, flops, 20) == pytest.approx(0.0, abs=1e-9)
+    half = replace(right, id="half", horizon=40000)
+    large = replace(right, id="large", params=8000, flops_per_token=48000.0)
+    assert misses(large, flops, 20) == pytest.approx(math.log(4))
+    assert misses(half, flops, 20) > misses(large, flops, 20)
+    nearly = replace(right, id="nearly", horizon=79_999)
+    assert misses(nearly, flops, 20) < 0.05
 
 
 def test_among_candidates_alike_the_seed_draws() -> None:

@@ -8,7 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.policies.trust import Rescaled, backtest, believed, fingerprint
+from orchestrator.policies.portion import MOST_CURVES
+from orchestrator.policies.trust import (
+    Ballot,
+    Believer,
+    Rescaled,
+    backtest,
+    believed,
+    counted,
+    fingerprint,
+)
 from orchestrator.surrogates.base import Observed
 from orchestrator.values import Curve, Point
 from tests.orchestrator.policies.forecasting import Seer
@@ -46,6 +55,52 @@ def test_one_that_has_it_upside_down_is_not() -> None:
     test = backtest(Seer(sign=-1), prefixes(), seed=0)
     assert not test.trusted
     assert "the loss ranks" in test.said("seer")
+
+
+def test_one_lucky_pair_is_not_enough() -> None:
+    """A surrogate that is right where the loss is wrong about a single pair, and ties with it
+    elsewhere, leads by less than its standard error."""
+    lucky = Ballot(
+        names=("a", "b", "c", "d"),
+        truth=np.array([0.0, 0.1, 0.2, 0.3]),
+        forecast=np.array([0.0, 0.1, 0.2, 0.3]),
+        current=np.array([0.1, 0.0, 0.2, 0.3]),
+    )
+    mine, theirs, error = counted([lucky])
+    assert mine == 1.0 and theirs == pytest.approx(0.9)
+    assert error > mine - theirs
+    twice = counted([lucky, lucky])
+    assert twice == pytest.approx((mine, theirs, error)), "cuts of one trial are one trial"
+    better = replace(lucky, current=np.array([0.3, 0.2, 0.1, 0.0]))
+    mine, theirs, error = counted([better])
+    assert (mine, theirs) == (1.0, 0.0) and error == pytest.approx(0.0)
+
+
+def test_many_curves_are_believed_by_a_portion() -> None:
+    class Counting(Seer):
+        def fit(self, observed: Observed, *, seed: int):  # type: ignore[no-untyped-def]
+            sizes.append(len(observed))
+            return super().fit(observed, seed=seed)
+
+    sizes: list[int] = []
+    (first, curve), *_ = prefixes()
+    many = [(replace(first, id=f"t{k}", params=1000 + k), curve) for k in range(200)]
+    believed(Counting(), many, seed=0, gate=True)
+    assert max(sizes) == MOST_CURVES
+
+
+def test_two_policies_that_share_a_believer_pay_for_one_belief() -> None:
+    class Counting(Seer):
+        def fit(self, observed: Observed, *, seed: int):  # type: ignore[no-untyped-def]
+            fits.append(len(observed))
+            return super().fit(observed, seed=seed)
+
+    fits: list[int] = []
+    believer, observed = Believer(), prefixes()
+    once = believer.belief(Counting(), observed, seed=0, gate=False)
+    assert believer.belief(Counting(), observed, seed=0, gate=False) is once
+    assert len(fits) == 1
+    assert believer.belief(Counting(), observed, seed=1, gate=False) is not once
 
 
 def test_too_few_trials_are_no_test() -> None:

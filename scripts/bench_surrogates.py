@@ -3,7 +3,7 @@
 
     OMP_NUM_THREADS=1 scripts/bench_surrogates.py [--curves FILE ...] [--worlds 8] [--json]
 
-Three tasks, at 2, 4 and 8 times extrapolation:
+Four tasks, at 2, 4 and 8 times extrapolation:
 
 - future: every curve is seen up to that part of its tokens, and its end is asked
 - uneven: every curve is seen up to a part of its own, from a thirty-second to a half, and asked at
@@ -62,7 +62,7 @@ SURROGATES: dict[str, Callable[[], Surrogate]] = {
     "log_linear": lambda: PerCurve(family=LOG_LINEAR),
 }
 RATIOS = (2, 4, 8)
-TASKS = ("future", "uneven", "largest")
+TASKS = ("future", "uneven", "halved", "largest")
 LEVELS = {50: 0.674490, 80: 1.281552, 95: 1.959964}
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data" / "curves"
 GENERATED = ("worlds", "crossings", "rates")
@@ -244,6 +244,8 @@ def posed(curves: Curves) -> Iterator[Question]:
         yield from future(known, ratio)
     for ratio in RATIOS:
         yield from uneven(known, ratio)
+    for ratio in RATIOS:
+        yield from halved(known, ratio)
     by_size = sorted(known, key=lambda trial: (size(known[trial][1]), trial))
     for trial in by_size[len(by_size) // 2 :]:
         for ratio in RATIOS:
@@ -274,25 +276,49 @@ def future(known: Known, ratio: int) -> Iterator[Question]:
 
 
 def uneven(known: Known, ratio: int) -> Iterator[Question]:
-    """Every curve seen up to a part of its own; the recorded point nearest to `ratio` times what
-    was seen is asked of each that has one."""
+    """Every curve seen up to a part of its own, drawn even in logs."""
     rng = np.random.default_rng([len(known), 53])
     parts = np.exp(rng.uniform(np.log(1 / 32), np.log(1 / 2), len(known)))
+    limits = [
+        part * curve.tokens[-1] for (_, curve), part in zip(known.values(), parts, strict=True)
+    ]
+    yield from ahead("uneven", known, dict(zip(known, limits, strict=True)), ratio)
+
+
+def halved(known: Known, ratio: int) -> Iterator[Question]:
+    """Every curve seen as far as plain halving takes it: half of the trials, by their lowest loss,
+    go on to twice the compute, the last to half the median curve's."""
+    rounds = math.ceil(math.log2(max(len(known), 2)))
+    last = 0.5 * float(np.median([curve.flops[-1] for _, curve in known.values()]))
+    limits: dict[str, float] = {}
+    living = sorted(known)
+    for number in range(rounds + 1):
+        level = last / 2 ** (rounds - number)
+        for trial in living:
+            limits[trial] = level / known[trial][0].flops_per_token
+        lowest = {t: upto(known[t][1], tokens=limits[t]).loss.min(initial=9e9) for t in living}
+        living = sorted(living, key=lambda t: (lowest[t], t))[: max(1, len(living) // 2)]
+    yield from ahead("halved", known, limits, ratio)
+
+
+def ahead(task: str, known: Known, limits: Mapping[str, float], ratio: int) -> Iterator[Question]:
+    """Every curve seen up to its limit in tokens; the recorded point nearest to `ratio` times what
+    was seen is asked of each that has one."""
     seen: list[tuple[Candidate, Curve]] = []
     asked: list[tuple[Candidate, int, float]] = []
-    for (candidate, curve), part in zip(known.values(), parts, strict=True):
-        prefix_of = upto(curve, tokens=curve.tokens[-1] * part)
-        if not len(prefix_of):
+    for trial, (candidate, curve) in known.items():
+        begun = upto(curve, tokens=limits[trial])
+        if not len(begun):
             continue
-        seen.append((candidate, prefix_of))
-        away = np.abs(np.log(curve.tokens / (ratio * prefix_of.last_tokens)))
+        seen.append((candidate, begun))
+        away = np.abs(np.log(curve.tokens / (ratio * begun.last_tokens)))
         place = int(np.argmin(away))
         if away[place] < math.log(2) / 2:
             asked.append((candidate, int(curve.tokens[place]), math.log(curve.loss[place])))
     if asked:
         yield Question(
             cluster="",
-            task="uneven",
+            task=task,
             ratio=ratio,
             seen=seen,
             asked=tuple(candidate for candidate, _, _ in asked),

@@ -2,19 +2,14 @@
 
 Touches memory only. Log loss of trial i after D tokens is
 
-    log f(N, D) + configuration + own offset + own slope + shape + drift + noise.
+    log f(N, D) + configuration + own offset, slope, drift and bend + shape + noise.
 
 f has a prior: weak on E, A and B, moderately informative on the exponents (values that published
 laws span; Hoffmann et al. 2022, arXiv 2203.15556; Besiroglu et al. 2024, arXiv 2404.10102), an
 interaction c about zero, and a transient about zero, by which the tokens' term falls faster at
 first. The rest are zero-mean normal terms, so that all is one exact GP once f is linearised at its
 most probable parameters (Laplace): parameter uncertainty, offsets shrunk to zero and the residual
-surface come out of one covariance, and so do joint samples.
-
-- configuration: a level, and a part that scales the tokens' term, smooth in size and settings
-- own offset, own slope: the same two, each trial its own
-- shape: what a power law in D misses, common to all trials, smooth in log tokens
-- drift: a random walk in log tokens, each trial its own, so that doubt grows with the horizon
+surface come out of one covariance, and so do joint samples. `law_terms.py` has the terms.
 
 The sizes of these terms are fitted (marginal likelihood with log-normal priors), the scales at
 which they vary are fixed. Offsets and single rows are robust: what lies far out gets its variance
@@ -32,14 +27,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 from orchestrator.laws.exponents import MODERATE, Exponents
 from orchestrator.surrogates.base import Joint, JointForecaster, NoForecast, Observed
-from orchestrator.surrogates.configuration import Encoding, size_of
+from orchestrator.surrogates.configuration import size_of
 from orchestrator.surrogates.gaussian import draw, factor, inverse_of
+from orchestrator.surrogates.law_terms import NOISE, OFFSET, TERM_SD, TERM_WIDTH, Kernels, Where
 from orchestrator.surrogates.prefixes import Rows, rows_of
 from orchestrator.surrogates.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
@@ -50,25 +45,16 @@ ROUNDS = 2  # of: most probable law, robust weights, sizes of the terms
 EVIDENCE_STEPS = 12
 OFFSET_KNEE = 1.5  # in sd of an offset
 ROW_KNEE = 2.5  # in sd of a row given all others
-CONFIGURATION_SCALE = 2.5  # e-folds of size or of a setting
-SHAPE_SCALE = 1.5  # e-folds of tokens
-MISFIT_SCALE = 0.6  # e-folds of size
 TRANSIENT_SCALE = 1.5  # e-folds of tokens
 EARLIEST = 4.0  # of those scales before the centre, from where on the transient grows no more
 YOUNG = 0.05  # log loss above its curve's lowest from where on a row is doubted, and by how much
 
-# Working parameters: log E, log A/N0^a, log B/D0^b, log a, log b, c, transient. Priors of the first
-# three, relative to the lowest loss seen, and of the transient.
+# Working parameters: log E, log A/N0^a, log B/D0^b, log a, log b, c, transient. Priors of the
+# first three, relative to the lowest loss seen, and of the transient.
 LEVELS, LEVEL_SD = np.log([0.6, 0.2, 0.2]), (0.5, 1.0, 1.0)
 TRANSIENT_SD = 0.08
 STARTS = np.array([[0.0] * 7, [0.3, -1.0, -1.0, 0.4, 0.4, 0.0, 0.0]])
 OF_TOKENS = 2  # the working parameter whose derivative is the share of the tokens' term
-
-# Sd of each term (median of its prior), and the width of that prior in logs.
-TERMS = ("level", "tilt", "offset", "slope", "shape", "drift", "noise")
-OFFSET, NOISE = 2, 6
-TERM_SD = np.array([0.015, 0.1, 0.012, 0.05, 0.02, 0.008, 0.004])
-TERM_WIDTH = np.array([1.0, 1.0, 0.7, 0.7, 0.7, 0.7, 1.0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +82,6 @@ class JointLaw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Where:
-    """Places to speak of: rows or queries. candidates (trials,); trial, an index into them, size
-    and log_tokens, both centred, (places,)."""
-
-    candidates: tuple[Candidate, ...]
-    trial: IntArray
-    size: FloatArray
-    log_tokens: FloatArray
-
-    @property
-    def names(self) -> NDArray[np.str_]:
-        return np.array([candidate.id for candidate in self.candidates])[self.trial]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
     """What is fitted, where the law is centred, and what likeness is measured by.
 
@@ -118,13 +89,12 @@ class _Task:
     """
 
     rows: Rows
-    at: _Where
+    at: Where
     doubt: FloatArray
     mean: FloatArray
     sd: FloatArray
-    encoding: Encoding
+    kernels: Kernels
     centre: tuple[float, float]
-    options: JointLaw
 
     @classmethod
     def of(cls, rows: Rows, options: JointLaw) -> _Task:
@@ -133,47 +103,19 @@ class _Task:
         lowest = np.full(len(sizes), np.inf)
         np.minimum.at(lowest, rows.trial, rows.log_loss)
         levels = np.array([np.log(options.floor), *LEVELS[1:]]) + lowest.min()
+        at = Where.of(rows.candidates, rows.trial, rows.log_tokens, centre)
         return cls(
             rows=rows,
-            at=_where(rows.candidates, rows.trial, rows.log_tokens, centre),
+            at=at,
             doubt=np.maximum(rows.log_loss - lowest[rows.trial] - YOUNG, 0.0) ** 2,
             mean=np.array([*levels, *options.exponents.means, 0.0]),
             sd=np.array([*LEVEL_SD, *options.exponents.sds, TRANSIENT_SD]),
-            encoding=Encoding.of(rows.candidates),
+            kernels=Kernels.of(rows, at, options.misfit),
             centre=centre,
-            options=options,
         )
 
-    def kernels(self, left: _Where, right: _Where, tilts: FloatArray) -> FloatArray:
-        """The terms' covariances at unit sd; tilts: products of the tokens' shares in the loss."""
-        gap = self.encoding.distances(left.candidates, right.candidates)
-        likeness = np.exp(-0.5 * gap / CONFIGURATION_SCALE**2)[left.trial][:, right.trial]
-        same = (left.names[:, None] == right.names[None, :]).astype(np.float64)
-        here, there = left.log_tokens[:, None], right.log_tokens[None, :]
-        walked = np.maximum(np.minimum(here, there) - self.at.log_tokens.min(), 0.0)
-        apart = np.abs(here - there) * (np.sqrt(3.0) / SHAPE_SCALE)
-        matern = (1.0 + apart) * np.exp(-apart)
-        sizes = (left.size[:, None] - right.size[None, :]) / MISFIT_SCALE
-        matern *= 1.0 + self.options.misfit * np.exp(-0.5 * sizes * sizes)
-        return np.stack([likeness, likeness * tilts, same, same * tilts, matern, same * walked])
 
-
-def _where(
-    candidates: Sequence[Candidate],
-    trial: IntArray,
-    log_tokens: FloatArray,
-    centre: tuple[float, float],
-) -> _Where:
-    sizes = np.log([size_of(candidate) for candidate in candidates]) - centre[0]
-    return _Where(
-        candidates=tuple(candidates),
-        trial=trial,
-        size=sizes[trial],
-        log_tokens=log_tokens - centre[1],
-    )
-
-
-def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
+def _law(values: FloatArray, where: Where) -> tuple[FloatArray, FloatArray]:
     """Log loss (places,) and its derivatives (places, 7) by the working parameters."""
     a, b = np.exp(values[3]), np.exp(values[4])
     irreducible = np.exp(values[0])
@@ -201,8 +143,8 @@ def _law(values: FloatArray, where: _Where) -> tuple[FloatArray, FloatArray]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
-    """How large the terms are. sd (7,); robust (trials,), loose (rows,): factors on the variance
-    of each trial's offset and of each row's noise."""
+    """How large the terms are. sd (terms,); robust (trials,), loose (rows,): factors on the
+    variance of each trial's offset and of each row's noise."""
 
     sd: FloatArray
     robust: FloatArray
@@ -229,7 +171,7 @@ class _Linear:
             values=values,
             slopes=slopes,
             target=task.rows.log_loss - expected + slopes @ (values - task.mean),
-            kernels=task.kernels(task.at, task.at, tilts),
+            kernels=task.kernels.between(task.at, task.at, tilts),
             of_law=(slopes * task.sd**2) @ slopes.T,
         )
 
@@ -328,7 +270,7 @@ def _robust(linear: _Linear, terms: _Terms, task: _Task) -> _Terms:
 
 
 def _sizes(linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
-    """Most probable sd of the terms (7,): marginal likelihood of the linear law, and priors."""
+    """Most probable sd of the terms: marginal likelihood of the linear law, and priors."""
     parts = linear.kernels.copy()
     parts[OFFSET] *= terms.robust[task.at.trial]
     fixed, noise = linear.of_law.copy(), _noise(terms, task)
@@ -386,7 +328,7 @@ class _Fitted:
         places = {candidate.id: candidate for candidate in candidates}
         order = {name: place for place, name in enumerate(places)}
         trial = np.array([order[candidate.id] for candidate in candidates], dtype=np.int64)
-        at = _where(tuple(places.values()), trial, np.log(tokens.astype(float)), task.centre)
+        at = Where.of(tuple(places.values()), trial, np.log(tokens.astype(float)), task.centre)
         expected, slopes = _law(post.linear.values, at)
         cross = self._between(at, slopes, task.at, post.linear.slopes)
         mean = expected + slopes @ (task.mean - post.linear.values) + cross @ post.solved
@@ -394,12 +336,12 @@ class _Fitted:
         return mean, self._between(at, slopes, at, slopes) - white.T @ white
 
     def _between(
-        self, left: _Where, of_left: FloatArray, right: _Where, of_right: FloatArray
+        self, left: Where, of_left: FloatArray, right: Where, of_right: FloatArray
     ) -> FloatArray:
         """Prior covariance of two sets of places, the law's uncertainty in it."""
         terms, task = self.posterior.terms, self.task
         tilts = np.outer(of_left[:, OF_TOKENS], of_right[:, OF_TOKENS])
-        kernels = task.kernels(left, right, tilts)
+        kernels = task.kernels.between(left, right, tilts)
         robust = {c.id: r - 1.0 for c, r in zip(task.rows.candidates, terms.robust, strict=True)}
         extra = np.array([robust.get(c.id, 0.0) for c in right.candidates])[right.trial]
         covariance = np.tensordot(terms.sd[:NOISE] ** 2, kernels, axes=1)

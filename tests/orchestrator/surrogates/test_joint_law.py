@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from orchestrator.crossings import Noise, crossing_curves
 from orchestrator.surrogates.joint_law import JointLaw
 from orchestrator.values import Candidate, Curve, Point
 from tests.orchestrator.surrogates.grown import candidate, grown, ladder, observed, truth
@@ -155,3 +156,36 @@ def test_thirty_curves_of_fifty_points_take_well_under_a_second() -> None:
     begun = time.process_time()
     forecast(pairs, asked)
     assert time.process_time() - begun < 1.0
+
+
+def test_intervals_hold_curves_that_halving_left_young_and_no_law_describes() -> None:
+    """Crossing curves, each seen to the compute at which halving by loss stopped it. At four times
+    what was seen the 80 % interval holds 65 to 97 % of them; without a bend it holds half."""
+    inside = asked = 0
+    worlds: list[tuple[float, Noise]] = [(0.3, "white"), (0.6, "ou"), (0.9, "none")]
+    for seed, (density, noise) in enumerate(worlds):
+        pool = crossing_curves(20, density, noise, seed=seed)
+        limits: dict[str, float] = {}
+        living, level = list(pool), float(pool["curve-00"].tokens[-1]) / 32
+        while living:
+            limits |= dict.fromkeys(living, level)
+            seen = {name: pool[name].loss[pool[name].tokens <= level].min() for name in living}
+            living = sorted(living, key=seen.__getitem__)[: len(living) // 2]
+            level *= 2
+        pairs: list[tuple[Candidate, Curve]] = []
+        tokens: list[int] = []
+        truths: list[float] = []
+        for name, curve in pool.items():
+            points = int((curve.tokens <= limits[name]).sum())
+            known = zip(curve.tokens[:points], curve.flops, curve.loss, strict=False)
+            begun = Curve.of(
+                Point(tokens=int(t), flops=float(f), loss=float(y)) for t, f, y in known
+            )
+            pairs.append((curve.candidate(name), begun))
+            place = int(np.searchsorted(curve.tokens, min(4 * limits[name], curve.tokens[-1])))
+            tokens.append(int(curve.tokens[place]))
+            truths.append(float(np.log(curve.loss[place])))
+        said = JointLaw().fit(pairs, seed=0).predict([c for c, _ in pairs], np.array(tokens))
+        inside += int((np.abs(said.mean - truths) <= 1.2816 * said.sd).sum())
+        asked += len(truths)
+    assert 0.65 <= inside / asked <= 0.97

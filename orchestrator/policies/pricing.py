@@ -78,6 +78,17 @@ class Prices:
             return float(self.state.pool.exhaustive_flops)
         return sum(self.of(candidate, 0, candidate.end) for candidate in self.state.pool)
 
+    @property
+    def nothing_fits(self) -> str | None:
+        """That what hours or money are left buy nothing more, in words; None where they are not
+        what binds."""
+        if self.unit == "FLOPs":
+            return None
+        return (
+            f"nothing that is for sale fits what is left, {self.said(self.left)} of "
+            f"{self.said(self.budget)}, at the pace that was learned"
+        )
+
     def fits(self, candidate: Candidate, tokens: int) -> bool:
         """Whether training a candidate on to `tokens` stays within what is left: of FLOPs, and of
         the caps as far as is known."""

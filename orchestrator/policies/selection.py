@@ -54,9 +54,13 @@ class Selection:
         slots = state.environment.slots if state.environment is not None else 1
         places = slots - sum(trial.in_flight for trial in state.trials.values())
         prices = self.purse.prices(state)
-        offers = [o for o in offers_of(state, self.lengths) if prices.fits(o.candidate, o.tokens)]
-        if places < 1 or not offers or ended(state):
+        offered = offers_of(state, self.lengths)
+        offers = [o for o in offered if prices.fits(o.candidate, o.tokens)]
+        if places < 1 or not offered or ended(state):
             return []
+        if not offers:
+            why = prices.nothing_fits
+            return stops(state, why) if why is not None and not state.in_flight else []
         market = market_of(
             state, offers, self.target, lengths=self.lengths, places=places, prices=prices
         )

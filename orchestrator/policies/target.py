@@ -96,7 +96,11 @@ class Target:
         why = self._worthless(plan, prices)
         if why is not None:
             return [] if state.in_flight else stops(state, why)
-        return list(self._bought(plan, ground, idle, belief, free, prices))
+        bought: list[Decision] = [*self._bought(plan, ground, idle, belief, free, prices)]
+        nothing = prices.nothing_fits
+        if not bought and nothing is not None and not state.in_flight:
+            return stops(state, nothing)
+        return bought
 
     def _worthless(self, plan: Plan, prices: Prices) -> str | None:
         """That no beginning of the plan is worth its cost, in words."""

@@ -58,7 +58,7 @@ class Material:
                 for result in drawn(self.conclusions)
                 if result.line is not None
             ],
-            interval=f"{share(self.conclusions.question.level)} interval, bootstrap over trials",
+            interval=_interval(self.conclusions),
             title=title,
         )
 
@@ -100,6 +100,13 @@ def drawn(conclusions: Conclusions) -> list[LawResult]:
     ]
     found.sort(key=lambda result: result is not conclusions.headline)
     return found[:2]
+
+
+def _interval(conclusions: Conclusions) -> str:
+    """What the bands of the plane are."""
+    level = f"{share(conclusions.question.level)} interval"
+    alike = all(result.gain is None for result in drawn(conclusions))
+    return f"{level}, bootstrap over trials" if alike else level
 
 
 def _line(result: LawResult, line: Line, conclusions: Conclusions) -> LawLine:

@@ -39,7 +39,10 @@ class Active:
         """What is expected to narrow the target most; the cheapest where nothing can be said."""
         most = max(len(form.parameters) for form in self.learner.forms)
         runs = math.ceil(RUNS_PER_PARAMETER * most / market.outputs)
-        why = "a start: one of the cheapest, so that a law can be fitted"
+        why = (
+            f"a start, since a law of {most} parameters wants {runs} runs: the cheapest for sale, "
+            f"while {100 * START_SHARE:g} % of the budget lasts"
+        )
         first = begun_with(market, runs=runs, share=START_SHARE, why=why)
         if first.picks:
             return first

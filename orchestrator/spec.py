@@ -161,7 +161,7 @@ class SweepSpec(Block):
         if key is None:
             return data
         kind = _kind(given.get("policy"))
-        if kind not in PRICED:
+        if isinstance(kind, str) and kind not in PRICED:
             raise FieldError(
                 f"budget.{key}",
                 f"stands alone, and policy {kind} lays its runs out in FLOPs; add budget.flops, "

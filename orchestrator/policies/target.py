@@ -263,7 +263,9 @@ def _first(standings: Sequence[Standing], affordable: int, why: str = "") -> lis
         return []
     chosen = standings[min(costs)[1]]
     tokens = chosen.lengths[chosen.done]
-    reason = "the cheapest step there is: nothing can be forecast yet" + (why and f" ({why})")
+    reason = (
+        f"the cheapest step there is, for {min(costs)[0]:.3g} FLOPs: nothing can be forecast yet"
+    ) + (why and f" ({why})")
     if min(costs)[0] > affordable:
         tokens = chosen.candidate.tokens_within(affordable) if chosen.tokens == 0 else 0
         reason = "no step fits the budget: the cheapest, as far as it goes"

@@ -29,6 +29,7 @@ from orchestrator.policies.base import ended
 from orchestrator.policies.bracket import Bracket
 from orchestrator.policies.choosing import Choice, Rule, chosen, seen
 from orchestrator.policies.ending import Until, stops
+from orchestrator.policies.exploring import worth_exploring
 from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.policies.ranking import ByLoss
 from orchestrator.policies.searching import (
@@ -94,7 +95,11 @@ class Frontier:
             halved = self._halved(state)
             if halved or (halved is not None and state.in_flight):
                 return halved
-        bought = self._searched(state, belief) or self._rung(state, belief)
+        bought = (
+            (None if belief.trusted else self._tried(state))
+            or self._searched(state, belief)
+            or self._rung(state, belief)
+        )
         return [bought] if bought is not None else self._finish(state, belief)
 
     def _belief(self, state: SweepState) -> Belief:
@@ -109,6 +114,18 @@ class Frontier:
         group = alike(state.pool.candidates, goal, self.rule.tokens_per_param)
         if len(group) < max(MANY, MANY_SHARE * len(state.pool)):
             return None
+        begun = list(state.trials.values())[: self.starts.count]
+        most = worth_exploring(
+            [trial.curve for trial in begun if trial.diverged is None],
+            self.starts.share * state.terms.budget,
+            count=len(group),
+            budget=int(goal),
+            eta=2,
+        )
+        if not most:
+            return None
+        first = {trial.id for trial in begun}
+        group = sorted(group, key=lambda candidate: candidate.id not in first)[:most]
         bracket = Bracket(
             candidates=tuple(group),
             budget=int(goal),
@@ -120,11 +137,37 @@ class Frontier:
         cost = sum(_cost(state, each) for each in decisions if isinstance(each, Extend))
         return decisions if cost <= state.remaining else []
 
+    def _tried(self, state: SweepState) -> Extend | None:
+        """Where no forecast is trusted, the losses seen decide among candidates that the textbook
+        cannot tell apart: so each of them has to be seen, those for the finish first."""
+        budget, start = state.terms.budget, self.starts.share * state.terms.budget
+        left = self._searching(state)
+        if _highest(state) > 1.01 * self.rungs[0] * budget:
+            return None
+        for share in (self.most, *self.rungs[::-1]):
+            group = alike(_able(state), share * budget, self.rule.tokens_per_param)
+            if len(group) >= MANY_SHARE * len(state.pool):
+                continue
+            for candidate in group:
+                tokens = candidate.tokens_within(start)
+                if candidate.id not in state.trials and 0 < candidate.flops(tokens) <= left:
+                    return Extend(
+                        trial=candidate.id,
+                        tokens=tokens,
+                        reason=f"one of the {len(group)} of the textbook's size for "
+                        f"{share * budget:.3g} FLOPs: no forecast is trusted, so each is seen",
+                    )
+        return None
+
+    def _searching(self, state: SweepState) -> float:
+        """FLOPs that are left for looking around."""
+        share = self.starts.count * self.starts.share + self.search
+        return share * state.terms.budget - (state.terms.budget - state.remaining)
+
     def _searched(self, state: SweepState, belief: Belief) -> Extend | None:
         """A short run that tells about rungs and finish, while the share for that lasts."""
         budget, start = state.terms.budget, self.starts.share * state.terms.budget
-        spent = budget - state.remaining
-        left = self.starts.count * start + self.search * budget - spent
+        left = self._searching(state)
         if left < start * 0.5 or _highest(state) > 1.01 * self.rungs[0] * budget:
             return None
         goals = [share * budget for share in (*self.rungs, self.most)]

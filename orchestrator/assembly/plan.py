@@ -148,7 +148,8 @@ def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
         return ("resources.lockstep changes nothing: no two candidates are of one shape",)
     told = (
         f"up to {min(most, largest)} trials of one shape train as one stacked model in a slot, "
-        "which takes the memory of all of them; losses agree with single training to rounding"
+        "which takes the memory of all of them; losses differ from single training by rounding, "
+        "which rates near the edge of stability amplify as they would any other rounding"
     )
     if isinstance(spec.policy, Asha | Active | Select):
         told += f". {spec.policy.kind} starts a trial for each free slot, so few start together"

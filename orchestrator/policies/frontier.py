@@ -29,7 +29,6 @@ from orchestrator.policies.base import ended
 from orchestrator.policies.bracket import Bracket
 from orchestrator.policies.choosing import Choice, Rule, chosen, seen
 from orchestrator.policies.ending import Until, stops
-from orchestrator.policies.exploring import worth_exploring
 from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.policies.ranking import ByLoss
 from orchestrator.policies.searching import (
@@ -114,18 +113,6 @@ class Frontier:
         group = alike(state.pool.candidates, goal, self.rule.tokens_per_param)
         if len(group) < max(MANY, MANY_SHARE * len(state.pool)):
             return None
-        begun = list(state.trials.values())[: self.starts.count]
-        most = worth_exploring(
-            [trial.curve for trial in begun if trial.diverged is None],
-            self.starts.share * state.terms.budget,
-            count=len(group),
-            budget=int(goal),
-            eta=2,
-        )
-        if not most:
-            return None
-        first = {trial.id for trial in begun}
-        group = sorted(group, key=lambda candidate: candidate.id not in first)[:most]
         bracket = Bracket(
             candidates=tuple(group),
             budget=int(goal),
@@ -139,7 +126,7 @@ class Frontier:
 
     def _tried(self, state: SweepState) -> Extend | None:
         """Where no forecast is trusted, the losses seen decide among candidates that the textbook
-        cannot tell apart: so each of them has to be seen, those for the finish first."""
+        cannot tell apart: so each of them has to show a point, those for the finish first."""
         budget, start = state.terms.budget, self.starts.share * state.terms.budget
         left = self._searching(state)
         if _highest(state) > 1.01 * self.rungs[0] * budget:
@@ -149,8 +136,12 @@ class Frontier:
             if len(group) >= MANY_SHARE * len(state.pool):
                 continue
             for candidate in group:
-                tokens = candidate.tokens_within(start)
-                if candidate.id not in state.trials and 0 < candidate.flops(tokens) <= left:
+                trial = state.trials.get(candidate.id)
+                if trial is not None and (len(trial.curve) or trial.in_flight):
+                    continue
+                told = _compute(trial) if trial is not None else 0
+                tokens = candidate.tokens_within(max(start, 2 * told))
+                if 0 < candidate.flops(tokens) - told <= left:
                     return Extend(
                         trial=candidate.id,
                         tokens=tokens,

@@ -110,15 +110,11 @@ def test_the_textbook_stands_unless_forecasts_are_sure() -> None:
     assert unsure.recommended(state).candidate.params == 4000
 
 
-@pytest.mark.parametrize("share", [0.02, 0.1])
-def test_where_nothing_tells_candidates_apart_halving_explores_what_is_worth_it(
-    share: float,
-) -> None:
-    """Curves of one size that cross, and a surrogate that misleads: never worse than halving, and
-    the less compute there is for each, the fewer are started."""
+def test_where_nothing_tells_candidates_apart_plain_halving_does() -> None:
+    """Curves of one size that cross, and a surrogate that misleads: never worse than halving."""
     curves = crossing_curves(12, 0.9, "ou", seed=0)
     pool = Pool(candidates=tuple(curve.candidate(name) for name, curve in curves.items()))
-    budget = share * pool.exhaustive_flops
+    budget = 0.1 * pool.exhaustive_flops
     ours = drive(pool, curves, Frontier(surrogate=Seer(sign=-1)), budget).state
     plain = drive(pool, curves, SuccessiveHalving(), budget).state
     best = [
@@ -126,7 +122,7 @@ def test_where_nothing_tells_candidates_apart_halving_explores_what_is_worth_it(
         for state in (ours, plain)
     ]
     assert best[0] <= 1.003 * best[1]
-    assert 4 < len(ours.trials) <= len(pool)
+    assert len(ours.trials) == len(pool)
 
 
 def test_when_the_finish_diverges_another_is_chosen_for_what_is_left() -> None:

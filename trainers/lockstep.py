@@ -8,8 +8,10 @@ not where one model fills it: measured on CPUs, 4 models of 0.03M parameters at 
 tokens per second, of 0.8M at about the same (HFTA, Wang et al. 2021, has the idea).
 
 A checkpoint of a member is one that `trainers.loop.train` resumes, and the other way round; losses
-agree to rounding, since a batched matmul adds up in another order. A member leaves the stack with
-the report that stops it; the others go on in a smaller one.
+agree to rounding, since a batched matmul adds up in another order. A rate near the edge of
+stability amplifies that as it would any rounding: measured, .1 nats within 25 steps at a rate of
+5e-3, and the like in single training whose first weights were moved by 1e-7 of themselves. A
+member leaves the stack with the report that stops it; the others go on in a smaller one.
 """
 
 from __future__ import annotations

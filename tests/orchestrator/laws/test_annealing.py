@@ -210,9 +210,10 @@ def test_its_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # about 10 s of work each, on a machine that may be loaded
 @pytest.mark.parametrize("cooldowns", [2, 3, 6])
 def test_coverage_over_many_sweeps(cooldowns: int) -> None:
-    law, floor = coverage(100, cooldowns=cooldowns)
+    law, floor = coverage(60, cooldowns=cooldowns)
     # Rather more than 90 %: the drift is for truths that are no member of the law.
     assert law >= 0.88
     assert floor >= 0.85

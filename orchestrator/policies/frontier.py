@@ -126,7 +126,8 @@ class Frontier:
 
     def _tried(self, state: SweepState) -> Extend | None:
         """Where no forecast is trusted, the losses seen decide among candidates that the textbook
-        cannot tell apart: so each of them has to show a point, those for the finish first."""
+        cannot tell apart: so each of them has to show a point, those for the finish first, as
+        long as that can be paid for all of them."""
         budget, start = state.terms.budget, self.starts.share * state.terms.budget
         left = self._searching(state)
         if _highest(state) > 1.01 * self.rungs[0] * budget:
@@ -135,13 +136,17 @@ class Frontier:
             group = alike(_able(state), share * budget, self.rule.tokens_per_param)
             if len(group) >= MANY_SHARE * len(state.pool):
                 continue
+            told = {c.id: _compute(state.trials[c.id]) for c in group if c.id in state.trials}
+            blind = [flops for name, flops in told.items() if not len(state.trials[name].curve)]
+            level = max(start, 2 * max(blind, default=0))
+            if len(group) * level > (self.starts.count * self.starts.share + self.search) * budget:
+                continue
             for candidate in group:
                 trial = state.trials.get(candidate.id)
                 if trial is not None and (len(trial.curve) or trial.in_flight):
                     continue
-                told = _compute(trial) if trial is not None else 0
-                tokens = candidate.tokens_within(max(start, 2 * told))
-                if 0 < candidate.flops(tokens) - told <= left:
+                tokens = candidate.tokens_within(level)
+                if 0 < candidate.flops(tokens) - told.get(candidate.id, 0) <= left:
                     return Extend(
                         trial=candidate.id,
                         tokens=tokens,

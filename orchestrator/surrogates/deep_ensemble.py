@@ -45,7 +45,7 @@ class DeepEnsemble:
     family: Family = POWER_LAW
     members: int = 5
     steps: int = 1000
-    most_rows: int = 300
+    most_rows: int = 240
 
     @property
     def name(self) -> str:
@@ -170,7 +170,7 @@ def _train(ensemble: DeepEnsemble, layers: list[torch.Tensor], scale: _Scale, ro
     inputs, trial = scale.inputs(rows.candidates), torch.from_numpy(rows.trial)
     x = scale.x(rows.candidates, rows.trial, rows.log_tokens)
     target, share = torch.from_numpy(rows.log_loss), torch.from_numpy(rows.share)
-    search = torch.optim.Adam(layers, lr=RATE, weight_decay=DECAY)
+    search = torch.optim.Adam(layers, lr=RATE, weight_decay=DECAY, fused=True)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(search, ensemble.steps)
     for _ in range(ensemble.steps):
         search.zero_grad()

@@ -37,6 +37,14 @@ def inverse_of(root: FloatArray) -> FloatArray:
     return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
+def integrated_walk(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Covariance (left, right) of a Wiener process integrated once from zero: of a curve whose
+    slope walks at random. Its variance is x^3 / 3; nothing has happened at x = 0 or before."""
+    here, there = np.maximum(left, 0.0)[:, None], np.maximum(right, 0.0)[None, :]
+    less, more = np.minimum(here, there), np.maximum(here, there)
+    return less * less * (3.0 * more - less) / 6.0
+
+
 def draw(mean: FloatArray, covariance: FloatArray, draws: int, seed: int) -> FloatArray:
     """Samples (draws, queries) of a joint normal; the same for the same arguments."""
     normal = np.random.default_rng(seed).standard_normal((draws, len(mean)))

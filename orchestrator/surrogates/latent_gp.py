@@ -10,7 +10,7 @@ with Matern 3/2 over x, the standardised log of tokens, and Q = 2 latent dimensi
 differ. A place is a linear map of the configuration (log N, settings), learnt with the rest,
 instead of a free variable per level of a two-level grid: any candidate then has one. Beside the
 Matern kernels stand a level and a slope in x, because ends lie beyond what was seen. And the GP is
-exact: at most 300 rows need no inducing points. Every random number comes from a generator of its
+exact: at most 240 rows need no inducing points. Every random number comes from a generator of its
 own.
 """
 
@@ -24,17 +24,21 @@ import gpytorch
 import numpy as np
 import torch
 
-from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
+from orchestrator.surrogates.base import Forecaster, Observed
 from orchestrator.surrogates.configuration import Encoding
-from orchestrator.surrogates.exact_gp import ExactModel, said, search
-from orchestrator.surrogates.gaussian import draw
-from orchestrator.surrogates.prefixes import Rows, rows_of
+from orchestrator.surrogates.exact_gp import (
+    NOISE_FLOOR,
+    ExactModel,
+    Start,
+    forecast,
+    rows_for,
+    searched,
+)
+from orchestrator.surrogates.prefixes import Rows
 from orchestrator.surrogates.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
-FEWEST_ROWS = 4
 LATENT = 2
-NOISE_FLOOR = 1e-4  # of the standardised variance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,7 @@ class LatentGP:
     """
 
     name: str = "latent_gp"
-    most_rows: int = 300
+    most_rows: int = 240
     starts: int = 2
     iterations: int = 30
 
@@ -54,24 +58,15 @@ class LatentGP:
     def fit(self, observed: Observed, *, seed: int) -> Forecaster:
         """Raises NoForecast where there are fewer than four points, or no start of the search
         stays positive definite."""
-        rows = rows_of(observed, most=self.most_rows)
-        if len(rows) < FEWEST_ROWS:
-            raise NoForecast(
-                f"latent_gp needs {FEWEST_ROWS} points in all and there are {len(rows)};"
-                " wait for more evaluations"
-            )
+        rows = rows_for(self.name, observed, self.most_rows)
         scale = _Scale.of(rows)
         inputs = scale.inputs(rows.candidates, rows.trial, rows.log_tokens)
         targets = torch.from_numpy((rows.log_loss - scale.centre) / scale.spread)
         generator = torch.Generator().manual_seed(seed)
-        fitted = [
-            _fitted(inputs, targets, _Places(inputs.shape[1] - 2, generator), self.iterations)
-            for _ in range(self.starts)
-        ]
-        best = min(fitted, key=lambda found: found[0])
-        if not np.isfinite(best[0]):
-            raise NoForecast("latent_gp found no kernel that is positive definite here")
-        return _Fitted(model=best[1], scale=scale, seed=seed)
+        kernels = [_Places(inputs.shape[1] - 2, generator) for _ in range(self.starts)]
+        starts = [_start(inputs, targets, kernel) for kernel in kernels]
+        model = searched(self.name, starts, self.iterations)
+        return _Fitted(model=model, scale=scale, seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,21 +158,13 @@ def _usual_sizes() -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _fitted(
-    inputs: torch.Tensor, targets: torch.Tensor, kernel: _Places, iterations: int
-) -> tuple[float, ExactModel]:
-    """Minus the log posterior of the kernel parameters, and the model."""
+def _start(inputs: torch.Tensor, targets: torch.Tensor, kernel: _Places) -> Start:
     likelihood = gpytorch.likelihoods.GaussianLikelihood(
         noise_constraint=gpytorch.constraints.GreaterThan(NOISE_FLOOR)
     ).double()
     likelihood.noise = torch.tensor(10 * NOISE_FLOOR, dtype=torch.float64)
     model = ExactModel(inputs, targets, likelihood, kernel)
-
-    def penalty() -> torch.Tensor:
-        noise = torch.log(likelihood.noise / (10 * NOISE_FLOOR))
-        return kernel.penalty() + 0.125 * (noise**2).sum()
-
-    return search(model, penalty, iterations), model
+    return Start(model=model, penalty=kernel.penalty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +184,11 @@ class _Fitted:
     ) -> Forecast:
         log_tokens = np.log(tokens.astype(np.float64))
         inputs = self.scale.inputs(candidates, np.arange(len(candidates)), log_tokens)
-        mean, covariance = said(self.model, inputs)
-        mean = self.scale.centre + self.scale.spread * mean
-        covariance = self.scale.spread**2 * covariance
-        sd = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
-        samples = draw(mean, covariance, draws, self.seed) if draws else None
-        return Forecast(mean=mean, sd=sd, samples=samples)
+        return forecast(
+            self.model,
+            inputs,
+            centre=self.scale.centre,
+            spread=self.scale.spread,
+            draws=draws,
+            seed=self.seed,
+        )

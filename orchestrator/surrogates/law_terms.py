@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.surrogates.configuration import Encoding, size_of
+from orchestrator.surrogates.gaussian import integrated_walk
 from orchestrator.surrogates.prefixes import Rows
 from orchestrator.values import Candidate, FloatArray, IntArray
 
@@ -112,9 +113,7 @@ class Kernels:
         matern = (1.0 + apart) * np.exp(-apart)
         sizes = (left.size[:, None] - right.size[None, :]) / MISFIT_SCALE
         matern *= 1.0 + self.misfit * np.exp(-0.5 * sizes * sizes)
-        since = self._since(left)[:, None], self._since(right)[None, :]
-        less, more = np.minimum(*since), np.maximum(*since)
-        bent = less * less * (3.0 * more - less) / 6.0
+        bent = integrated_walk(self._since(left), self._since(right))
         return np.stack(
             [
                 likeness,
@@ -128,6 +127,6 @@ class Kernels:
         )
 
     def _since(self, where: Where) -> FloatArray:
-        """E-folds of tokens since the first row of each place's trial."""
+        """E-folds of tokens since the first row of each place's trial; negative before it."""
         first = np.array([self.begun.get(c.id, self.usual) for c in where.candidates])
-        return np.maximum(where.log_tokens - first[where.trial], 0.0)
+        return where.log_tokens - first[where.trial]

@@ -7,19 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from scripts.bench_surrogates import (
-    RATIOS,
-    TASKS,
-    Answer,
-    clustered,
-    crossing,
-    crps,
-    figures,
-    inside,
-    posed,
-    size,
-)
+from scripts.bench_surrogates import Answer, clustered, crossing, crps, figures
 from scripts.curve_worlds import world
+from scripts.surrogate_questions import RATIOS, TASKS, inside, posed, size
 
 
 def test_no_question_shows_what_it_asks() -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.policies.textbook import by_ratio
+from orchestrator.policies.textbook import by_ratio, unwatched
 from orchestrator.state import SweepState
-from orchestrator.values import Decision, Extend
+from orchestrator.values import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,4 @@ class OneShot:
         order = by_ratio(
             state.pool.candidates, budget, self.tokens_per_param, seed=state.terms.seed
         )
-        return [
-            Extend(
-                trial=chosen.id,
-                tokens=chosen.tokens_within(budget),
-                reason=f"with {budget:.3g} FLOPs it comes nearest {self.tokens_per_param:g} "
-                "tokens a parameter; nothing was observed",
-            )
-            for chosen in order[:1]
-        ]
+        return [unwatched(chosen, budget, self.tokens_per_param) for chosen in order[:1]]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.policies.textbook import by_ratio
+from orchestrator.policies.textbook import by_ratio, unwatched
 from orchestrator.state import SweepState
-from orchestrator.values import Decision, Extend
+from orchestrator.values import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +43,8 @@ class StaticLadder:
             if not order:
                 break
             chosen = order[0]
-            tokens = chosen.tokens_within(flops)
-            left -= chosen.flops(tokens)
+            run = unwatched(chosen, flops, self.tokens_per_param)
+            left -= chosen.flops(run.tokens)
             unused.remove(chosen)
-            decisions.append(
-                Extend(
-                    trial=chosen.id,
-                    tokens=tokens,
-                    reason=f"with {flops:.3g} FLOPs it comes nearest {self.tokens_per_param:g} "
-                    "tokens a parameter; nothing was observed",
-                )
-            )
+            decisions.append(run)
         return decisions

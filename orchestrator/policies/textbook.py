@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.values import Candidate
+from orchestrator.values import Candidate, Extend
 
 ALIKE = 1.1
 """Sizes whose D / N differ by less than this factor are one to the rule."""
@@ -48,6 +48,16 @@ def by_ratio(
         key=lambda place: (round(misses(able[place], flops, tokens_per_param), 9), drawn[place]),
     )
     return [able[place] for place in order]
+
+
+def unwatched(candidate: Candidate, flops: float, tokens_per_param: float) -> Extend:
+    """Train the rule's choice on all that `flops` can pay for, without having seen anything."""
+    return Extend(
+        trial=candidate.id,
+        tokens=candidate.tokens_within(flops),
+        reason=f"with {flops:.3g} FLOPs it comes nearest {tokens_per_param:g} tokens a parameter; "
+        "nothing was observed",
+    )
 
 
 def alike(

@@ -54,7 +54,9 @@ POLICIES: dict[str, tuple[Callable[[], Policy], float]] = {
 """Built anew for each session, as after a crash: what a policy keeps must not carry over."""
 EVERY = {"frontier": 3, "recommend": 3}
 """Those that think longer are killed after every third event."""
-WITH_BARRIERS = [name for name in POLICIES if name != "asha"]
+AT_ONCE = {"asha", "frontier", "recommend"}
+"""Those that give a free worker its next run by what is known then: who reports first matters."""
+WITH_BARRIERS = [name for name in POLICIES if name not in AT_ONCE]
 
 
 def settled(policy: str) -> tuple[Policy, float]:

@@ -8,13 +8,14 @@ loss of log loss, late points weighing more; coefficients start at the family's 
 the ensemble's. The spread is that of its members, and of each trial's own mean residual, which no
 configuration explains, and grows with the horizon.
 
-All members train at once as one batch of matrices. Every random number comes from a generator of
-its own.
+All members train at once as one batch of matrices, in NumPy. Every random number comes from a
+generator of its own.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ UNITS = 32
 RATE = 5e-3
 KNEE = 0.05  # log loss
 DECAY = 1e-4
+MOMENTUM, SQUARES = 0.9, 0.999  # Adam's memory of gradients and of their squares
+STEP = 1e-5  # of central differences, in a coefficient
 OWN = 0.005  # sd of a seen trial's own deviation, log loss, at least; twice that unseen
 DOUBT = 0.015  # sd of the family itself an e-fold beyond a trial's last point
 
@@ -63,9 +66,7 @@ class DeepEnsemble:
         scale = _Scale.of(rows)
         layers = _started(self, scale, seed)
         _train(self, layers, scale, rows)
-        fitted = _Fitted(
-            ensemble=self, scale=scale, layers=tuple(p.detach() for p in layers), seed=seed
-        )
+        fitted = _Fitted(ensemble=self, scale=scale, layers=tuple(layers), seed=seed)
         residual = rows.log_loss - fitted.members(rows.candidates, rows.trial, rows.log_tokens)
         if not np.isfinite(residual).all():
             raise NoForecast(f"{self.name} diverged while training on these curves")
@@ -143,7 +144,7 @@ def _started(ensemble: DeepEnsemble, scale: _Scale, seed: int) -> list[torch.Ten
         weight = torch.randn(shape, generator=generator, dtype=torch.float64) / into**0.5
         layers += [weight, torch.zeros(ensemble.members, 1, out, dtype=torch.float64)]
     layers[-2] *= 0.3
-    return [layer.requires_grad_() for layer in layers]
+    return layers
 
 
 def _coefficients(
@@ -167,20 +168,99 @@ def _curves(
 
 
 def _train(ensemble: DeepEnsemble, layers: list[torch.Tensor], scale: _Scale, rows: Rows) -> None:
-    inputs, trial = scale.inputs(rows.candidates), torch.from_numpy(rows.trial)
-    x = scale.x(rows.candidates, rows.trial, rows.log_tokens)
-    target, share = torch.from_numpy(rows.log_loss), torch.from_numpy(rows.share)
-    search = torch.optim.Adam(layers, lr=RATE, weight_decay=DECAY, fused=True)
-    slower = torch.optim.lr_scheduler.CosineAnnealingLR(search, ensemble.steps)
-    for _ in range(ensemble.steps):
-        search.zero_grad()
-        said = _curves(ensemble, _coefficients(ensemble, layers, scale, inputs), trial, x)
-        off = torch.nn.functional.huber_loss(
-            said, target.expand_as(said), reduction="none", delta=KNEE
+    """Adam (Kingma and Ba 2015) with torch's settings, its gradient written out: for matrices so
+    small, forty calls of torch a step cost six times the arithmetic."""
+    flat, weights = _flattened(layers)
+    gradient = np.empty_like(flat)
+    slopes = _parts(gradient, weights)
+    lesson = _Lesson.of(ensemble, scale, rows)
+    first, second = np.zeros_like(flat), np.zeros_like(flat)
+    with np.errstate(over="ignore"):  # what overflows is a term that has gone to zero
+        for step in range(1, ensemble.steps + 1):
+            lesson.gradient(weights, slopes)
+            gradient += DECAY * flat
+            first += (1 - MOMENTUM) * (gradient - first)
+            second += (1 - SQUARES) * (gradient * gradient - second)
+            size = np.sqrt(second / (1 - SQUARES**step)) + 1e-8
+            rate = RATE * 0.5 * (1 + math.cos(math.pi * (step - 1) / ensemble.steps))
+            flat -= rate / (1 - MOMENTUM**step) * first / size
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.copy_(torch.from_numpy(weight))
+
+
+def _flattened(layers: Sequence[torch.Tensor]) -> tuple[FloatArray, list[FloatArray]]:
+    """All numbers of the layers as one vector, and its parts in their shapes: views of it."""
+    arrays = [layer.numpy() for layer in layers]
+    flat = np.concatenate([array.ravel() for array in arrays])
+    return flat, _parts(flat, arrays)
+
+
+def _parts(flat: FloatArray, like: Sequence[FloatArray]) -> list[FloatArray]:
+    cuts = np.cumsum([array.size for array in like])[:-1]
+    parts = np.split(flat, cuts)
+    return [part.reshape(array.shape) for part, array in zip(parts, like, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lesson:
+    """What the members learn from: configurations (candidates, features), log compute `x`, log
+    loss and share of the loss by row (rows,), the rows ordered by trial, each trial's first row in
+    `firsts`. `start`, `width`: how coefficients are scaled."""
+
+    family: Family
+    inputs: FloatArray
+    trial: IntArray
+    firsts: IntArray
+    x: FloatArray
+    target: FloatArray
+    share: FloatArray
+    start: FloatArray
+    width: FloatArray
+
+    @classmethod
+    def of(cls, ensemble: DeepEnsemble, scale: _Scale, rows: Rows) -> _Lesson:
+        order = np.argsort(rows.trial, kind="stable")
+        trial = rows.trial[order]
+        x = scale.x(rows.candidates, rows.trial, rows.log_tokens).numpy()
+        return cls(
+            family=ensemble.family,
+            inputs=scale.inputs(rows.candidates).numpy(),
+            trial=trial,
+            firsts=np.searchsorted(trial, np.arange(len(rows.candidates))),
+            x=x[order],
+            target=rows.log_loss[order],
+            share=rows.share[order] / (rows.share.sum() * KNEE**2),
+            start=ensemble.family.prior_mean(scale.lowest),
+            width=np.array(ensemble.family.sd),
         )
-        (off * share).sum(dim=1).div(share.sum() * KNEE**2).sum().backward()
-        search.step()
-        slower.step()
+
+    def gradient(self, weights: Sequence[FloatArray], slopes: Sequence[FloatArray]) -> None:
+        """Write into `slopes` the derivative of the Huber loss of all members by their weights."""
+        w1, b1, w2, b2, w3, b3 = weights
+        first = np.tanh(self.inputs @ w1 + b1)
+        second = np.tanh(first @ w2 + b2)
+        back = self._by_coefficient(self.start + self.width * (second @ w3 + b3)) * self.width
+        np.matmul(second.transpose(0, 2, 1), back, out=slopes[4])
+        back.sum(axis=1, keepdims=True, out=slopes[5])
+        back = (back @ w3.transpose(0, 2, 1)) * (1 - second * second)
+        np.matmul(first.transpose(0, 2, 1), back, out=slopes[2])
+        back.sum(axis=1, keepdims=True, out=slopes[3])
+        back = (back @ w2.transpose(0, 2, 1)) * (1 - first * first)
+        np.matmul(self.inputs.T, back, out=slopes[0])
+        back.sum(axis=1, keepdims=True, out=slopes[1])
+
+    def _by_coefficient(self, coefficients: FloatArray) -> FloatArray:
+        """The loss's derivative by the coefficients (members, candidates, count), by central
+        differences of the curve: the family's shape is all that is known of it."""
+        own, count = coefficients[:, self.trial], coefficients.shape[-1]
+        nudges = STEP * np.concatenate([np.eye(count), -np.eye(count), np.zeros((1, count))])
+        said = self.family.shape(
+            np, [own[..., k] + nudges[:, k, None, None] for k in range(count)], self.x
+        )
+        off = np.clip(said[-1] - self.target, -KNEE, KNEE) * self.share
+        by_row = (said[:count] - said[count:-1]) * (off / (2 * STEP))
+        by_trial: FloatArray = np.add.reduceat(by_row, self.firsts, axis=2)
+        return np.moveaxis(by_trial, 0, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

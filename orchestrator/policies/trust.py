@@ -4,9 +4,12 @@ A backtest inside the prefixes at hand. At levels of compute that several trials
 every curve (stopped ones included: survivors alone would flatter the surrogate) is cut at a part
 of that compute, the surrogate is fitted to what is left, and its order at the level is compared
 with the order of the losses at the cut, which is how plain halving would have ranked. It is
-trusted only where it does better by more than the standard error of that difference: a jackknife
-over trials, since all pairs of a trial, at every cut, share its luck (Efron and Stein 1981). The
-same scores say by how much its intervals are too narrow. They are widened by that, and never
+trusted only where it does better. How well the difference is known is told beside it: a jackknife
+over trials, since all pairs of a trial, at every cut, share its luck (Efron and Stein 1981). To
+ask for a lead of a standard error was tried and cost more than it saved: prefixes hold few pairs,
+and the loss is no safe side to fall back to, since it misranks sizes.
+
+The same scores say by how much its intervals are too narrow. They are widened by that, and never
 narrowed: the targets of one fit share its law's error, so that they say little of a spread that is
 too wide, and they lie nearer than what is forecast for a decision. Touches nothing.
 """
@@ -58,7 +61,7 @@ class Backtest:
 
     @property
     def trusted(self) -> bool:
-        return self.pairs > 0 and self.by_surrogate - self.by_loss > self.error
+        return self.pairs > 0 and self.by_surrogate > self.by_loss
 
     def said(self, surrogate: str) -> str:
         """In words, for the reason of a decision."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -126,8 +127,25 @@ def test_the_law_finds_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert house_curves.law(tmp_path, as_json=True) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["ends"] == 18
-    assert said["residual_worst_pct"] < 0.01
+    law = said["law"]
+    assert law["residual_worst_pct"] < 0.01
     assert said["seed_sd_pct"] == pytest.approx(100 * np.log(1.01) / np.sqrt(2), rel=1e-6)
-    (target,) = said["target"]
+    (target,) = law["target"]
     assert abs(target["error_pct"]) < 0.05
-    assert said["parameters"]["E"] == pytest.approx(1.0, abs=0.01)
+    assert law["parameters"]["E"] == pytest.approx(1.0, abs=0.01)
+    (other,) = said["with_interaction"]["target"]
+    assert abs(other["error_pct"]) < 0.5
+
+
+def test_the_tables_in_the_package_are_those_of_the_record() -> None:
+    facts = json.loads((house_curves.TABLES / house_curves.FACTS).read_text(encoding="utf-8"))
+    assert set(facts["sha256"]) == {house_curves.CURVES, house_curves.ENDS}
+    for name, digest in facts["sha256"].items():
+        content = (house_curves.TABLES / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest
+    curves = read_recorded(house_curves.TABLES / house_curves.CURVES)
+    ends = house_curves.read_ends(house_curves.TABLES / house_curves.ENDS)
+    assert len(curves) == 42
+    assert len({curve.params for curve in curves.values()}) == 7
+    assert sum(end.held_out for end in ends) == 2
+    assert 3e14 < facts["flops"] < 1e15

@@ -46,16 +46,20 @@ def finished_in(path: str) -> dict[str, RecordedCurve] | None:
     return runs
 
 
-def phases_in(path: str) -> tuple[str, ...]:
-    """The words of a table's phase column, sorted; none where it has no such column. Raises
-    RecordedError where it cannot be read."""
+def phases_in(path: str) -> dict[str, int]:
+    """The words of a table's phase column, sorted, and the first line of each; none where it has
+    no such column. Raises RecordedError where it cannot be read."""
     rows = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     try:
         columns = [name.strip() for name in next(rows, list[str]())]
         if "phase" not in columns:
-            return ()
+            return {}
         place = columns.index("phase")
-        return tuple(sorted({row[place].strip() for row in rows if len(row) > place}))
+        first: dict[str, int] = {}
+        for row in rows:
+            if len(row) > place:
+                first.setdefault(row[place].strip(), rows.line_num)
+        return dict(sorted(first.items()))
     except csv.Error as error:
         raise RecordedError(f"{path} is no CSV table: {error}") from None
 
@@ -69,11 +73,14 @@ def starts_in(path: str) -> dict[tuple[str, int], int]:
     try:
         for row in reader:
             cells = {(k or "").strip(): v for k, v in row.items()}
-            text = cells.get("decay_start")
-            if cells.get("phase") != "annealed" or not isinstance(text, str) or not text.strip():
+            phase, text = cells.get("phase"), cells.get("decay_start")
+            if not isinstance(phase, str) or phase.strip() != "annealed":
+                continue
+            if not isinstance(text, str) or not text.strip():
                 continue
             place = f"{path}, line {reader.line_num}"
-            start, tokens = (_positive(place, cells, name) for name in ("decay_start", "tokens"))
+            tokens = _positive(place, cells, "tokens")
+            start = _start(place, text.strip())
             if start >= tokens:
                 raise RecordedError(
                     f"{place}: decay_start {start:.0f} does not lie before the row's own tokens,"
@@ -83,6 +90,19 @@ def starts_in(path: str) -> dict[tuple[str, int], int]:
     except csv.Error as error:
         raise RecordedError(f"{path} is no CSV table: {error}") from None
     return found
+
+
+def _start(place: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise RecordedError(
+            f"{place}: decay_start is {text!r}; write the tokens at which the rate began to fall,"
+            " or leave it empty where they are not known"
+        )
+    return value
 
 
 def _text(path: str) -> str:

@@ -52,20 +52,23 @@ def _of_one_phase(curves: Mapping[str, RecordedCurve], path: str, burn_in: float
 
     rows = {name: _read(path, curve) for name, curve in curves.items()}
     evidence = evidence_from_curves(rows, burn_in=burn_in)
-    phases = phases_in(path)
+    phases = tuple(phases_in(path))
     known = phases in (("stable",), ("annealed",))
     return replace(evidence, phases=phases) if known else evidence
 
 
-def _of_phases(path: str, phases: Sequence[str], curves: bool, burn_in: float) -> Evidence:
+def _of_phases(path: str, phases: Mapping[str, int], curves: bool, burn_in: float) -> Evidence:
     """Stable points, and annealed ends beside the curves that they branched off; warm-up and
     decays enter no law."""
     from orchestrator.report.evidence import Branch, evidence_from_curves
 
     strange = [phase for phase in phases if phase not in PHASES]
     if strange or "stable" not in phases or not curves:
-        wrong = f"{strange[0]!r} is none of {', '.join(PHASES)}" if strange else "no row is stable"
-        if not strange and not curves:
+        wrong = "no row is stable"
+        if strange:
+            line = phases[strange[0]]
+            wrong = f"{strange[0]!r} of line {line} is none of {', '.join(PHASES)}"
+        elif not curves:
             wrong = "without a curve_id no annealed row says which curve it branched off"
         raise Refused(
             f"{path} holds points of the phases {', '.join(map(repr, phases))}: {wrong}. Annealed"
@@ -74,8 +77,20 @@ def _of_phases(path: str, phases: Sequence[str], curves: bool, burn_in: float) -
         )
     stable = read_recorded(path, phase="stable")
     starts = starts_in(path)
+    # By curve_id: the path-safe names of the annealed rows alone may be those of other trunks.
+    trunks = {curve.curve_id: name for name, curve in stable.items()}
     branches: dict[str, tuple[Branch, ...]] = {}
-    for name, curve in read_recorded(path, phase="annealed").items():
+    alone: list[str] = []
+    for curve in read_recorded(path, phase="annealed").values():
+        name = trunks.get(curve.curve_id)
+        if name is None:
+            alone.append(f"{curve.curve_id} (annealed, without a trunk)")
+            continue
+        if curve.params != stable[name].params:
+            raise Refused(
+                f"{path}: curve {curve.curve_id!r} has {stable[name].params} params on its stable"
+                f" rows and {curve.params} on its annealed ones; one is wrong"
+            )
         branches[name] = tuple(
             Branch(
                 tokens=int(tokens),
@@ -89,8 +104,7 @@ def _of_phases(path: str, phases: Sequence[str], curves: bool, burn_in: float) -
     rows = {name: _read(path, curve) for name, curve in stable.items()}
     evidence = evidence_from_curves(rows, burn_in=burn_in)
     trials = tuple(replace(t, annealed=branches.get(t.id, ())) for t in evidence.trials)
-    alone = tuple(f"{name} (annealed, without a trunk)" for name in branches if name not in rows)
-    return replace(evidence, trials=trials, phases=("stable",), left_out=alone)
+    return replace(evidence, trials=trials, phases=("stable",), left_out=tuple(alone))
 
 
 def _read(path: str, recorded: RecordedCurve) -> tuple[int, Curve, Settings]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.assembly.tables import evidence_in_table
 from orchestrator.cli.app import run
 from tests.orchestrator.laws.sweeps import runs_of_truth, true_loss
 
@@ -113,6 +114,18 @@ def test_annealed_ends_beside_stable_points_give_a_law_of_annealed_loss(
     assert loss["low"] < loss["value"] < loss["high"] < float(true_loss(4e8, 2e10)) * 1.1
 
 
+def test_an_annealed_end_belongs_to_the_trunk_of_its_own_curve_id(tmp_path: Path) -> None:
+    """Two curves that have one path-safe name, and the second alone was annealed."""
+    rows = [f"{CURVES},decay_start"]
+    rows += [f"Run {mark},1000,{t},{t},3,stable," for mark in "?!" for t in (100, 200)]
+    rows.append("Run !,1000,210,210,2.9, annealed ,200")
+    (tmp_path / "runs.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    first, second = evidence_in_table(str(tmp_path / "runs.csv"), 0.1).trials
+    assert (first.id, second.id) == ("run", "run-2")
+    assert [branch.start for branch in first.annealed] == []
+    assert [branch.start for branch in second.annealed] == [200]
+
+
 def test_runs_that_do_not_count_are_told(
     table: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +182,12 @@ def test_a_form_that_cannot_be_is_refused(
         ("params,tokens,loss\n1,5,3e9,3,2\n", "line 2 has more cells than the header"),
         ("params,tokens,loss\n0.125,2000000000,3.1\n", "line 2: params 0.125 is no whole number"),
         ("params,tokens,loss,phase\n1,2,3,stable\n2,4,2,annealed\n", "without a curve_id"),
-        (f"{CURVES}\na,1,1,1,3,stable\na,1,2,2,3,tail\n", "'tail' is none of warmup"),
+        (f"{CURVES}\na,1,1,1,3,stable\na,1,2,2,3,tail\n", "'tail' of line 3 is none of"),
+        (
+            f"{CURVES},decay_start\na,1,1,1,3,stable,\na,1,2,2,3,annealed,x\n",
+            "line 3: decay_start is 'x'; write the",
+        ),
+        (f"{CURVES}\na,1,1,1,3,stable\na,2,2,2,3,annealed\n", "1 params on its stable rows and 2"),
         (f"{CURVES}\na,1,1,1,3,decay\na,1,2,2,3,annealed\n", "no row is stable"),
         (f"{CURVES},decay_start\na,1,1,1,3,stable,\na,1,2,2,3,annealed,2\n", "does not lie befo"),
         ("curve_id,params,tokens,flops,loss\na,1.3,1,1,3\n", "params 1.3 is no whole number"),

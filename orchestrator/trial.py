@@ -18,10 +18,12 @@ Status = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What one finished segment took: training `seconds` over `tokens`."""
+    """What one finished segment took: training `seconds` over `tokens`. Of a stack of `members`
+    they are its even share of the stack's, which is not what it would take alone."""
 
     tokens: int
     seconds: float
+    members: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +159,8 @@ def timed(trial: Trial, index: int) -> Trial:
     tokens = track.timed - track.begun
     if tokens <= 0 or track.elapsed_s <= 0:
         return trial
-    timing = Timing(tokens=tokens, seconds=track.elapsed_s)
+    members = len(track.stack) if track.stack is not None else 1
+    timing = Timing(tokens=tokens, seconds=track.elapsed_s, members=members)
     return replace(trial, timings=(*trial.timings, timing))
 
 

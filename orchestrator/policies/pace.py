@@ -6,10 +6,12 @@ share, seconds per token r_c, and a relative error x. In logs,
     log r_c = log(FLOPs per token of c) - log(speed) + w . z_c + u_c
 
 with z_c the centred logs of FLOPs per token, parameters and batch: w is shrunk towards none, which
-is a cost in proportion to FLOPs, and u_c is a candidate's own remainder. Given h and the sd of x
-this is a linear regression with normal priors (Rasmussen and Williams 2006, section 2.2), solved
-exactly; h and the sd are averaged over a grid by their evidence. Before any segment there is the
-stated speed, or nothing. A pure function of its arguments; touches nothing.
+is a cost in proportion to FLOPs, and u_c is a candidate's own remainder. A segment that trained in
+a stack of k adds s log k, s shrunk towards none as well, and the pace that is told is that of a
+trial alone. Given h and the sd of x this is a linear regression with normal priors (Rasmussen and
+Williams 2006, section 2.2), solved exactly; h and the sd are averaged over a grid by their
+evidence. Before any segment there is the stated speed, or nothing. A pure function of its
+arguments; touches nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from orchestrator.values import Candidate, FloatArray
 
 SLOPES_SD = (0.5, 0.25, 0.3)
 """Prior sd of w: small models, and small batches, are slower than their FLOPs say."""
+STACKED_SD = 0.5
+"""Prior sd of s: four in a stack, each of them in half the seconds, are one sd from no gain."""
 OWN_SD = 0.15
 """Prior sd of a candidate's own remainder."""
 UNKNOWN_SD = 0.7
@@ -93,7 +97,9 @@ def learned(
         base = float(np.median(flops[who] - np.log(seconds / tokens)))
     level_sd = stated.sd if stated is not None else UNKNOWN_SD
     shared = level_sd**2 + features @ features.T
+    stacked = STACKED_SD * np.log([timing.members for _, timing in timings])
     covariance = shared[np.ix_(who, who)] + OWN_SD**2 * (who[:, None] == who[None, :])
+    covariance = covariance + np.outer(stacked, stacked)
     across = shared[:, who] + OWN_SD**2 * (np.arange(len(pool))[:, None] == who[None, :])
     spread = shared.diagonal() + OWN_SD**2
     fits = [

@@ -279,6 +279,9 @@ def test_a_sweep_in_lockstep_is_the_sweep_without(trained: Pool, tmp_path: Path)
     alike(stacked, single)
     assert stacked.state.ledger.spent == single.state.ledger.spent
     assert stacked.state.ledger.lost == 0
+    timings = [timing for trial in stacked.state.trials.values() for timing in trial.timings]
+    assert {timing.members for timing in timings} == {4}
+    assert sum(t.seconds for t in timings) == pytest.approx(stacked.state.ledger.device_s)
     for trial, value in stacked.state.trials.items():
         assert value.trunk.checkpoint is not None
         assert value.trunk.checkpoint.path.startswith(f"trials/{trial}/attempt-1/")

@@ -99,3 +99,21 @@ def test_an_old_segment_is_forgotten_before_a_new_one() -> None:
     pace = learned(POOL, [*slow, *quick])
     assert pace is not None and pace.segments == 120
     assert pace.seconds(0, 10**6)[0] == pytest.approx(10.0, rel=0.05)
+
+
+def test_what_trained_in_a_stack_is_not_the_pace_of_a_trial_alone() -> None:
+    rate = rates(0.0)
+    alone = timings(rate, 12, start=0.0, noise=0.02, seed=3)
+    stacked = [  # twice as fast for each
+        (place, Timing(tokens=timing.tokens, seconds=timing.seconds / 2, members=4))
+        for place, timing in timings(rate, 30, start=0.0, noise=0.02, seed=4)
+    ]
+    both = learned(POOL, [*alone, *stacked])
+    assert both is not None
+    assert both.seconds(5, 10**7)[0] == pytest.approx(1e7 * rate[5], rel=0.08)
+    # Where all trained in stacks, theirs is the best guess, and its doubt is told.
+    only = learned(POOL, stacked)
+    assert only is not None
+    seconds, spread = only.seconds(5, 10**7)
+    assert seconds == pytest.approx(1e7 * rate[5] / 2, rel=0.1)
+    assert abs(math.log(seconds / (1e7 * rate[5]))) < 1.645 * spread

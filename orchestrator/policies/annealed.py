@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator.policies.base import Policy, randomness
+from orchestrator.policies.base import NO_MORE, Policy, randomness
 from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.state import SweepState
 from orchestrator.trial import Trial
@@ -91,7 +91,7 @@ class Annealed:
                 sizes.add(params)
                 chosen.add(trial.id)
                 yield trial, checkpoint, f"the best trial with {params:,} parameters"
-        stopped = [e for e in ready if e[0].stop_reason is not None and e[0].id not in chosen]
+        stopped = [e for e in ready if _pruned(e[0]) and e[0].id not in chosen]
         if stopped:
             size = min(self.stopped, len(stopped))
             drawn = randomness(state).choice(len(stopped), size=size, replace=False)
@@ -99,5 +99,10 @@ class Annealed:
                 chosen.add(stopped[index][0].id)
                 yield *stopped[index], "drawn from the stopped trials, as a check on the pruning"
         for trial, checkpoint in ready:
-            if trial.stop_reason is None and trial.id not in chosen:
+            if not _pruned(trial) and trial.id not in chosen:
                 yield trial, checkpoint, "a survivor"
+
+
+def _pruned(trial: Trial) -> bool:
+    """Whether it was stopped for what it showed: the end of all buying is no verdict on it."""
+    return trial.stop_reason is not None and not trial.stop_reason.startswith(NO_MORE)

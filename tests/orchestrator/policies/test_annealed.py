@@ -6,9 +6,10 @@ import pytest
 
 from orchestrator.events import Decided, Event, PointReported, SegmentEnded, Started
 from orchestrator.policies.annealed import Annealed
+from orchestrator.policies.ending import stops
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.state import SweepState, fold, pending
-from orchestrator.values import Anneal, Checkpoint, Point
+from orchestrator.values import Anneal, Checkpoint, Decision, Extend, Point
 from tests.orchestrator.worlds import chinchilla, fresh, small_pool
 
 POOL, _ = small_pool(sizes=(1000, 2000, 4000), rates=(1, 3, 9))
@@ -112,3 +113,29 @@ def test_any_number_of_stopped_trials_may_be_asked_for(stopped: int) -> None:
     state, _ = obeyed(fresh(POOL, BUDGET), annealed(0.5, stopped))
     count = sum(bool(t.branches) for t in state.trials.values())
     assert count >= 3
+
+
+class Enough:
+    """Half of every candidate, and then it has enough."""
+
+    name = "enough"
+    watches_points = False
+
+    def decide(self, state: SweepState) -> list[Decision]:
+        if not state.trials:
+            return [
+                Extend(trial=c.id, tokens=c.end // 20 * 10, reason="half of it")
+                for c in POOL.candidates
+            ]
+        ended = any(trial.stop_reason for trial in state.trials.values())
+        return [] if ended or state.in_flight else stops(state, "the law is right")
+
+
+def test_where_buying_ended_nobody_was_pruned() -> None:
+    policy = Annealed(policy=Enough(), share=0.3, decay=0.2, stopped=2)
+    _, made = obeyed(fresh(POOL, POOL.exhaustive_flops), policy)
+    last = made[-1]
+    assert isinstance(last, Decided)
+    reasons = [d.reason for d in last.decisions if isinstance(d, Anneal)]
+    assert len(reasons) == len(POOL), "there is room for all"
+    assert sum("a survivor" in reason for reason in reasons) == len(POOL) - 3

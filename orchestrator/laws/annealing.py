@@ -94,10 +94,12 @@ class Gain:
 def fit_gain(pairs: Pairs) -> Gain:
     """The law of these pairs' gains.
 
-    Raises FitError where fewer than two trials have a cooldown beside a point of their trunk.
+    Raises FitError where fewer than two trials have a cooldown beside a point of their trunk, or
+    half of the cooldowns gained nothing: the law knows no gain below zero and would make one up.
     """
     _refuse(pairs)
     kept, doubts = _without_strays(pairs)
+    _refuse_losses(kept)
     x, terms, share, centre = _covariates(kept)
     active = [TERMS.index(term) for term in terms]
     y = kept.gain
@@ -115,6 +117,9 @@ def fit_gain(pairs: Pairs) -> Gain:
     mean = float(weight @ np.exp(values[:, 0]))
     if scatter > mean:
         doubts = (*doubts, "the gain from annealing scatters by more than itself between trials")
+    if count_levels(kept.N) == 1:
+        alone = "all cooldowns are of one size: how the gain changes with size is a prior's"
+        doubts = (*doubts, alone)
     return Gain(
         weight=weight,
         values=values[:, :3],
@@ -133,11 +138,22 @@ def fit_gain(pairs: Pairs) -> Gain:
 def _refuse(pairs: Pairs) -> None:
     if pairs.trials >= LEAST_TRIALS:
         return
-    beside = f" ({pairs.unpaired} more end far from any point of their trunk)"
-    seen = "no cooldown" if not len(pairs) else "cooldowns of one trial alone"
+    beside = f" ({pairs.unpaired} more, far from any point of the trunk)"
+    seen = "is no cooldown" if not len(pairs) else "are cooldowns of one trial alone"
     raise FitError(
-        f"no law of the annealing gain: there is {seen}{beside if pairs.unpaired else ''}, and"
+        f"no law of the annealing gain: there {seen}{beside if pairs.unpaired else ''}, and"
         f" {LEAST_TRIALS} trials are needed; anneal another trial"
+    )
+
+
+def _refuse_losses(pairs: Pairs) -> None:
+    middle = float(np.median(pairs.gain))
+    if middle > 0:
+        return
+    raise FitError(
+        f"no law of the annealing gain: half of the {len(pairs)} cooldowns end no lower than their"
+        f" trunk at equal tokens (median gain {middle:.2g} in log loss); did the rate decay to its"
+        " end, and are both losses of one evaluation?"
     )
 
 

@@ -14,17 +14,20 @@ import numpy as np
 
 from orchestrator.laws.annealed import PHASES, AnnealedLaw, fit_annealed, widened
 from orchestrator.laws.annealed_check import Build, check_annealed, held_out_law
+from orchestrator.laws.annealing import LEAST_TRIALS
 from orchestrator.laws.calibration import Calibration
 from orchestrator.laws.cooldowns import Cooldown
 from orchestrator.laws.curves import EXPRESSION
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import CurveRows
+from orchestrator.report import words
 from orchestrator.report.bounds import REACH, optimal_line, parameters_of
 from orchestrator.report.conclusions import Gained, HeldOut, LawResult, Question, Residuals
 from orchestrator.report.cost import FlopsPerToken
 from orchestrator.report.evidence import Evidence, TrialEvidence
 
 FORM = "curves_less_gain"
+NO_CHECK = Calibration(checks=(), notes=())
 NO_DRAWS = "no interval: the bootstrap was switched off"
 _RATE = "learning_rate"
 FEW = 4
@@ -52,8 +55,9 @@ def less_gain(
     try:
         found = build(curves, cooldowns)
     except FitError as error:
-        return replace(result, why_not=str(error))
-    checks = check_annealed(build, curves, cooldowns)
+        return replace(result, why_not=f"{error}{_uncounted(evidence, trials)}")
+    # Without draws there is no interval that could be checked.
+    checks = check_annealed(build, curves, cooldowns) if question.draws else NO_CHECK
     found = widened(found, checks.factor)
     law = found.posterior.law
     posterior = found.posterior if question.draws else None
@@ -81,6 +85,19 @@ def less_gain(
         gain=_gain(found),
         doubts=tuple(_doubts(found, checks, question)),
     )
+
+
+def _uncounted(evidence: Evidence, near: Sequence[TrialEvidence]) -> str:
+    """How many cooldowns take no part, where so few do that there may be no law for that."""
+    if sum(bool(trial.annealed) for trial in near) >= LEAST_TRIALS:
+        return ""
+    known = {trial.id for trial in near}
+    count = sum(len(trial.annealed) for trial in evidence.trials if trial.id not in known)
+    if not count:
+        return ""
+    said = words.several(count, "cooldown does not count, its trunk is", "cooldowns do not count,"
+                         " their trunks are")  # fmt: skip
+    return f" ({said} more than 1 % above the best of the size, or without a stable point)"
 
 
 def cooldowns_of(trials: Sequence[TrialEvidence]) -> list[Cooldown]:
@@ -149,7 +166,8 @@ def _doubts(found: AnnealedLaw, checks: Calibration, question: Question) -> Sequ
             " and tokens is mostly a prior's"
         )
     if found.pairs.unpaired:
-        said.append(f"{found.pairs.unpaired} annealed ends lie far from any point of their trunk")
+        count = words.several(found.pairs.unpaired, "annealed end")
+        said.append(f"left out of the gain: {count} far from any point of the trunk")
     said += [checks.warning] if checks.warning is not None else checks.notes[:1]
     if not question.draws:
         said.append(NO_DRAWS)

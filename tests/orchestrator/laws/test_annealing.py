@@ -119,10 +119,22 @@ def test_share_and_rate_enter_where_they_differ() -> None:
     assert law.share == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("count", "said"), [(0, "no cooldown"), (1, "one trial alone")])
+@pytest.mark.parametrize(("count", "said"), [(0, "is no cooldown"), (1, "are cooldowns of one")])
 def test_no_gain_is_made_up(count: int, said: str) -> None:
     with pytest.raises(FitError, match=said):
         fit_gain(pairs_of(np.full(count, 1e8), np.full(count, 1e10)))
+
+
+def test_ends_above_their_trunks_are_no_gain() -> None:
+    with pytest.raises(FitError, match=r"half of the 4 cooldowns end no lower .* gain -0\.02 "):
+        fit_gain(pairs_of(np.geomspace(1e7, 1e9, 4), np.full(4, 1e10), gain=-0.02, nu=0.0))
+
+
+def test_cooldowns_of_one_size_say_nothing_of_size() -> None:
+    one = fit_gain(pairs_of(np.full(6, 1e8), np.geomspace(1e9, 1e10, 6), noise=0.01))
+    assert any("all cooldowns are of one size" in doubt for doubt in one.doubts)
+    several = fit_gain(pairs_of(np.geomspace(1e7, 1e9, 6), np.full(6, 1e10), noise=0.01))
+    assert not several.doubts
 
 
 def test_a_decay_that_failed_is_left_out_and_named() -> None:

@@ -9,8 +9,9 @@ import pytest
 from orchestrator.laws.law import LawWarning
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
-from orchestrator.report.concluding import _headline
-from orchestrator.report.conclusions import Conclusions
+from orchestrator.report.concluding import _headline, conclude
+from orchestrator.report.conclusions import Conclusions, Question
+from orchestrator.report.evidence import evidence_of
 from tests.orchestrator.report.ladders import (
     ALPHA,
     BETA,
@@ -125,6 +126,31 @@ def test_one_cooldown_is_no_law_of_the_gain() -> None:
     assert less.law is None
     assert less.why_not is not None and "cooldowns of one trial alone" in less.why_not
     assert concluded.headline is concluded.laws[0]
+
+
+def test_cooldowns_of_trials_that_do_not_count_are_told() -> None:
+    """Every size was annealed, at the worse of its two rates alone."""
+    ladder = annealed(swept(Exhaustive(), 1.0, *curves_of()), gain=0.1)
+    evidence = evidence_of(ladder.state, burn_in=0.1)
+    best = {trial.id for trial in evidence.near_best()}
+    worse = tuple(
+        replace(trial, annealed=()) if trial.id in best else trial for trial in evidence.trials
+    )
+    count = sum(len(trial.annealed) for trial in worse)
+    less = conclude(replace(evidence, trials=worse), Question(forms=(), draws=0)).laws[-1]
+    assert count > 1 and less.why_not is not None
+    assert "there is no cooldown" in less.why_not
+    assert f"({count} cooldowns do not count, their trunks are more than 1 %" in less.why_not
+
+
+def test_without_draws_no_interval_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def checked(*_: object) -> None:
+        raise AssertionError("one draw says nothing of a spread")
+
+    monkeypatch.setattr("orchestrator.report.annealing.check_annealed", checked)
+    plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
+    less = annealed(plain, gain=0.1).conclusions(forms=(), draws=0).laws[-1]
+    assert less.law is not None and less.posterior is None
 
 
 def test_of_two_annealed_laws_the_surer_answers() -> None:

@@ -21,6 +21,8 @@ from orchestrator.report.evidence import Evidence, TrialEvidence
 from orchestrator.values import Scalar
 
 REACH = 10.0
+WIDEST = 100.0
+"""Between the bounds of a best size: from this ratio on it is not known."""
 LONG_REACH = 30.0
 """Beyond this many times the largest run, an answer carries a warning."""
 
@@ -115,7 +117,7 @@ def _at_compute(
     reach = flops / conclusions.largest_flops
     doubts = list(_reach_doubts(reach))
     best: Optimum | None = None
-    fixed = False
+    fixed = known = False
     of_size = _of_size(conclusions)
     if of_size is not None and of_size.law is not None:
         try:
@@ -126,12 +128,13 @@ def _at_compute(
             doubts.append(str(error))
         else:
             found = _size_doubts(best, of_size, evidence)
-            doubts += found
-            fixed = not found
+            vague = found or _width_doubts(best, of_size, level)
+            doubts += vague
+            fixed, known = not found, not vague
     loss = _along(headline, flops, level)
     if of_size is headline:
         loss = _bounded(best.loss) if best is not None and fixed else _on_line(headline, flops)
-    elif of_size is not None and fixed:
+    elif of_size is not None and known:
         doubts.append(f"size and tokens are by {of_size.key}, the loss is by {headline.key}")
     if loss is None:
         return None
@@ -141,8 +144,8 @@ def _at_compute(
         phases=headline.phases,
         flops=flops,
         loss=loss,
-        params=_bounded(best.N) if best is not None and fixed else None,
-        tokens=_bounded(best.D) if best is not None and fixed else None,
+        params=_bounded(best.N) if best is not None and known else None,
+        tokens=_bounded(best.D) if best is not None and known else None,
         reach=reach,
         doubts=tuple(doubts),
     )
@@ -175,6 +178,18 @@ def _size_doubts(best: Optimum, result: LawResult, evidence: Evidence) -> Sequen
                 f"and {words.amount(min(seen))} to {words.amount(max(seen))} were trained",
             )
     return ()
+
+
+def _width_doubts(best: Optimum, result: LawResult, level: float) -> Sequence[str]:
+    """That the draws disagree about the best size by orders of magnitude; its loss may be known
+    all the same, being flat there."""
+    low, high = best.N.low, best.N.high
+    if low is None or high is None or high <= WIDEST * low:
+        return ()
+    return (
+        f"the best size is not known: by {result.key} it lies between {words.amount(low)} and "
+        f"{words.amount(high)} parameters ({words.share(level)}); train longer runs of more sizes",
+    )
 
 
 def _along(result: LawResult, flops: float, level: float) -> Bounded | None:

@@ -9,8 +9,10 @@ import pytest
 from orchestrator.laws.law import LawWarning
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.report.answers import answered
 from orchestrator.report.concluding import _headline, conclude
 from orchestrator.report.conclusions import Conclusions, Question
+from orchestrator.report.cost import FlopsPerToken
 from orchestrator.report.evidence import evidence_of
 from tests.orchestrator.report.ladders import (
     ALPHA,
@@ -141,6 +143,22 @@ def test_cooldowns_of_trials_that_do_not_count_are_told() -> None:
     assert count > 1 and less.why_not is not None
     assert "there is no cooldown" in less.why_not
     assert f"({count} cooldowns do not count, their trunks are more than 1 %" in less.why_not
+
+
+def test_a_best_size_that_the_draws_put_anywhere_is_not_known(halved: Ladder) -> None:
+    evidence = evidence_of(halved.state, burn_in=0.1)
+    question = Question(forms=("chinchilla",), draws=40)
+    found = conclude(evidence, question)
+    assert found.target is not None and found.target.params is not None
+    (law,) = found.laws
+    assert law.posterior is not None
+    vague = replace(law, posterior=replace(law.posterior, rescaling=60.0))
+    cost = FlopsPerToken.of((float(size), 6.0 * size) for size in SIZES)
+    said = answered(replace(found, laws=(vague,), headline=vague), evidence, cost)
+    assert said.target is not None and said.target.params is None and said.target.tokens is None
+    assert said.target.loss.value == pytest.approx(found.target.loss.value, rel=1e-3)
+    assert any("the best size is not known: by chinchilla" in d for d in said.target.doubts)
+    assert "reached by" in found.sentence and "reached by" not in said.sentence
 
 
 def test_without_draws_no_interval_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

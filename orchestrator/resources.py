@@ -30,6 +30,14 @@ class Resources(Block):
     processes_per_trial: Annotated[Positive, Field(le=64)] | None = None
     lockstep: Annotated[Positive, Field(le=64)] = 1
 
+    @property
+    def gpus_counted(self) -> float:
+        """GPUs of a trial as hours and money count them. On CPUs a worker counts as one; where
+        GPUs are left open, each process may get one, and counts as one."""
+        if self.gpus_per_trial is None:
+            return float(self.processes_per_trial or 1)
+        return self.gpus_per_trial or 1.0
+
     @model_validator(mode="after")
     def _shared(self) -> Resources:
         gpus, processes = self.gpus_per_trial or 0.0, self.processes_per_trial or 1

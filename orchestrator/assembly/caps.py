@@ -23,7 +23,7 @@ def purse_of(spec: SweepSpec) -> Purse:
         gpu_hours=budget.gpu_hours,
         dollars=budget.dollars,
         dollars_per_gpu_hour=budget.dollars_per_gpu_hour,
-        gpus=_gpus(spec),
+        gpus=spec.resources.gpus_counted,
         flops_per_s=budget.flops_per_s,
         peak=_peak,
     )
@@ -89,12 +89,7 @@ def raised(spec: SweepSpec, state: SweepState) -> tuple[str, ...]:
 
 
 def _hours(spec: SweepSpec, state: SweepState) -> float:
-    return state.ledger.device_s / 3600 * _gpus(spec)
-
-
-def _gpus(spec: SweepSpec) -> float:
-    """GPUs of one trial, as hours count them: on CPUs a worker counts as one."""
-    return spec.resources.gpus_per_trial or 1.0
+    return state.ledger.device_s / 3600 * spec.resources.gpus_counted
 
 
 def _dollars(spec: SweepSpec, hours: float) -> float | None:

@@ -85,8 +85,8 @@ def plan_of(
     here = None
     if workers:
         here = max(_path_with(workers, rungs) + decay, math.ceil(whole / workers))
-    # Of GPUs, as caps.py counts them: a worker may hold a part of one, or several.
-    gpus = spec.resources.gpus_per_trial or 1.0
+    # Of GPUs, as caps count them: a worker may hold a part of one, or several.
+    gpus = spec.resources.gpus_counted
     hours = whole / flops_per_s / 3600 * gpus if flops_per_s else None
     price = spec.budget.dollars_per_gpu_hour
     dollars = hours * price if hours is not None and price is not None else None
@@ -119,7 +119,7 @@ def _affordable(spec: SweepSpec, budget: int, flops_per_s: float | None) -> int:
     hours = hours_of(spec)
     if spec.policy.kind not in PRICED or hours is None or flops_per_s is None:
         return budget
-    return min(budget, int(hours * 3600 / (spec.resources.gpus_per_trial or 1.0) * flops_per_s))
+    return min(budget, int(hours * 3600 / spec.resources.gpus_counted * flops_per_s))
 
 
 def _shared(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from orchestrator.assembly.caps import cap_of, raised
 from orchestrator.assembly.parts import initial_state
 from orchestrator.assembly.reading import under
 from orchestrator.assembly.specs import read_spec
+from orchestrator.resources import Resources
 from orchestrator.state import Ledger, SweepState
 from tests.orchestrator.assembly import specs
 
@@ -52,6 +53,23 @@ def test_a_spent_cap_is_doubled_or_more(
     assert assignments == (more,)
     again, _, _ = case(tmp_path, *overrides, *assignments, hours=hours)
     assert again is None
+
+
+@pytest.mark.parametrize(
+    ("resources", "counted"),
+    [
+        ({}, 1.0),
+        ({"gpus_per_trial": 0.25}, 0.25),
+        ({"gpus_per_trial": 4}, 4.0),
+        ({"processes_per_trial": 4}, 4.0),
+        ({"gpus_per_trial": 0, "processes_per_trial": 4}, 1.0),
+    ],
+)
+def test_hours_count_the_gpus_that_a_trial_may_get(
+    resources: dict[str, float], counted: float
+) -> None:
+    # Four processes take four GPUs where there are any and nobody said none.
+    assert Resources.model_validate({"backend": "ray", **resources}).gpus_counted == counted
 
 
 def test_a_spent_ceiling_on_lost_work_is_raised_beyond_what_was_lost(tmp_path: Path) -> None:

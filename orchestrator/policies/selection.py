@@ -53,11 +53,11 @@ class Selection:
     def decide(self, state: SweepState) -> list[Decision]:
         slots = state.environment.slots if state.environment is not None else 1
         places = slots - sum(trial.in_flight for trial in state.trials.values())
-        prices = self.purse.prices(state)
-        offered = offers_of(state, self.lengths)
-        offers = [o for o in offered if prices.fits(o.candidate, o.tokens)]
-        if places < 1 or not offered or ended(state):
+        offered = offers_of(state, self.lengths) if places > 0 and not ended(state) else []
+        if not offered:
             return []
+        prices = self.purse.prices(state)
+        offers = [o for o in offered if prices.fits(o.candidate, o.tokens)]
         if not offers:
             why = prices.nothing_fits
             return stops(state, why) if why is not None and not state.in_flight else []

@@ -21,6 +21,7 @@ from orchestrator.laws.optimum import Interval, Optimum, compute_optimal, six_N
 from orchestrator.laws.runs import Array
 from orchestrator.laws.uncertainty import LawPosterior
 from orchestrator.report import words
+from orchestrator.report.answers import WIDEST, wide
 from orchestrator.report.conclusions import Bounded
 
 USUAL = {"params": "N", "tokens": "D", "flops": "C"}
@@ -261,6 +262,11 @@ class _Asker:
             said.append(_SIX_ND)
         if not isinstance(known.law, LawPosterior):
             said.append("no interval: the file holds no draws of this law")
+        if plan is not None and wide(plan.params):
+            said.append(
+                f"the best size is not known: the interval of {plan.by} spans more than"
+                f" {WIDEST:g} times"
+            )
         for name, value in decades:
             if value is not None and abs(value) > LONG_REACH:
                 where = "beyond the largest" if value > 0 else "under the smallest"

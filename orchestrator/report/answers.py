@@ -180,11 +180,16 @@ def _size_doubts(best: Optimum, result: LawResult, evidence: Evidence) -> Sequen
     return ()
 
 
+def wide(size: Bounded) -> bool:
+    """Whether the bounds of a best size lie too far apart for it to be known."""
+    return size.low is not None and size.high is not None and size.high > WIDEST * size.low
+
+
 def _width_doubts(best: Optimum, result: LawResult, level: float) -> Sequence[str]:
     """That the draws disagree about the best size by orders of magnitude; its loss may be known
     all the same, being flat there."""
     low, high = best.N.low, best.N.high
-    if low is None or high is None or high <= WIDEST * low:
+    if low is None or high is None or not wide(_bounded(best.N)):
         return ()
     return (
         f"the best size is not known: by {result.key} it lies between {words.amount(low)} and "

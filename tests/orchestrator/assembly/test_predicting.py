@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,16 @@ def test_annealed_laws_have_their_own_key(tmp_path: Path, record: dict[str, obje
     # Annealed losses never say what to train for a loss at the constant rate.
     assert answer.optimum is None
     assert any("the best size is not known" in note for note in answer.notes)
+
+
+def test_a_best_size_that_the_draws_put_anywhere_is_told(
+    tmp_path: Path, record: dict[str, object]
+) -> None:
+    sure = of_size()
+    for rescaling, told in ((1.0, False), (200.0, True)):
+        laws = [entry(replace(sure, rescaling=rescaling))]
+        answer = predict(read_laws(written(tmp_path, {**record, "laws": laws})), {"flops": 1e21})
+        assert any("the best size is not known" in note for note in answer.notes) == told
 
 
 def test_the_record_is_plain(file: LawFile) -> None:

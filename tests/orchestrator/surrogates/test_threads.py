@@ -31,3 +31,13 @@ def test_the_count_comes_back_after_an_error() -> None:
         with pytest.raises(ValueError, match="seven"):
             one_thread(failed)()
         assert counts() == before
+
+
+def test_a_call_within_a_call_leaves_the_outer_one_at_one() -> None:
+    def outer() -> tuple[set[int], set[int]]:
+        return one_thread(counts)(), counts()
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = counts()
+        assert one_thread(outer)() == ({1}, {1})
+        assert counts() == before

@@ -61,7 +61,8 @@ def expected_regret(samples: FloatArray) -> float:
 
 
 def stops(state: SweepState, why: str) -> list[Decision]:
-    """Say why nothing more is bought: to the trials that could go on, or to the last one."""
-    trials = [trial for trial in state.trials.values() if not trial.out]
+    """Say why nothing more is bought: to the trials that could go on, or to the last one. What
+    was bought and is on its way comes to its end."""
+    trials = [trial for trial in state.trials.values() if not (trial.out or trial.in_flight)]
     idle = [trial for trial in trials if trial.trunk.tokens < trial.candidate.end]
     return [Stop(trial=trial.id, reason=NO_MORE + why) for trial in idle or trials[-1:]]

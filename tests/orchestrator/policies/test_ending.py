@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.events import Closed, Decided
+from orchestrator.events import Closed, Decided, SegmentEnded, Started
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.base import ended
 from orchestrator.policies.ending import Until, expected_regret, stops
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.pricing import IN_FLOPS
-from orchestrator.state import SweepState
-from orchestrator.values import Decision
+from orchestrator.state import SweepState, apply, fold
+from orchestrator.values import Decision, Extend
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
 POOL, CURVES = small_pool()
@@ -42,6 +42,21 @@ def test_why_it_ended_is_in_the_journal_and_in_the_state() -> None:
     assert [d.reason for e in events if isinstance(e, Decided) for d in e.decisions][-1] == said
     assert [e.reason for e in events if isinstance(e, Closed)] == [said]
     assert outcome.state.closed == ended(outcome.state) == said
+
+
+def test_what_is_on_its_way_when_buying_ends_is_not_cut_off() -> None:
+    first, second = POOL.candidates[:2]
+    orders = [Extend(trial=c.id, tokens=c.end // 20 * 10, reason="") for c in (first, second)]
+    state = fold(
+        fresh(POOL, POOL.exhaustive_flops),
+        [
+            Decided(policy="test", decisions=tuple(orders)),
+            Started(trial=first.id, attempt=1, until=orders[0].tokens),
+        ],
+    )
+    assert stops(state, "enough") == []
+    over = apply(state, SegmentEnded(trial=first.id, attempt=1, tokens=orders[0].tokens))
+    assert [stop.trial for stop in stops(over, "enough")] == [first.id], "the second waits"
 
 
 def test_a_figure_is_met_where_one_was_asked_for() -> None:

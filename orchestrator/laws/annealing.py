@@ -86,9 +86,10 @@ class Gain:
 
     @property
     def nats(self) -> tuple[float, float]:
-        """Mean and sd of the gain in nats, in the middle of the pairs."""
-        mean, sd = self.at(*self.centre)
-        return self.level * -math.expm1(-mean), self.level * math.exp(-mean) * sd
+        """The gain that the law takes off in the middle of the pairs, in nats, and its sd."""
+        # Not the mean of `at`: few pairs that disagree have a long tail, which moves it far up.
+        own, sd = math.exp(float(self.own[0])), self.at(*self.centre)[1]
+        return self.level * -math.expm1(-own), self.level * math.exp(-own) * sd
 
 
 def fit_gain(pairs: Pairs) -> Gain:

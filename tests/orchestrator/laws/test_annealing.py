@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,20 @@ def test_no_gain_is_made_up(count: int, said: str) -> None:
 def test_ends_above_their_trunks_are_no_gain() -> None:
     with pytest.raises(FitError, match=r"half of the 4 cooldowns end no lower .* gain -0\.02 "):
         fit_gain(pairs_of(np.geomspace(1e7, 1e9, 4), np.full(4, 1e10), gain=-0.02, nu=0.0))
+
+
+def test_the_gain_that_is_quoted_is_the_one_taken_off() -> None:
+    """Two cooldowns that disagree: the mean of all that is possible lies above both."""
+    pairs = pairs_of(np.array([1e8, 1.2e8]), np.full(2, 1e10), nu=0.0)
+    pairs = replace(pairs, gain=np.array([0.01, 0.08]))
+    curves = curves_of_truth(sizes=6, per_size=1)
+    stable = stable_law_of_curves(fit_curves(curves), draws=20, seed=0)
+    law = annealed_law(stable, fit_gain(pairs), pairs)
+    off = stable.predict(pairs.N[:1], np.full(1, 1e10)) - law.posterior.law.predict(1e8, 1e10)
+    share = float(off[0] / stable.predict(pairs.N[:1], np.full(1, 1e10))[0])
+    assert law.gain.nats[0] == pytest.approx(law.gain.level * share, rel=0.05)
+    mean = law.gain.at(*law.gain.centre)[0]
+    assert law.gain.nats[0] < 0.9 * law.gain.level * -np.expm1(-mean)
 
 
 def test_cooldowns_of_one_size_say_nothing_of_size() -> None:

@@ -26,9 +26,11 @@ def jobs(state: SweepState, *, most: int) -> list[list[Waiting]]:
     """
     slots = state.environment.slots if state.environment else 1
     free = slots - state.taken
+    if free <= 0:
+        return []
     waiting: list[Waiting] = list(pending(state))
     if most == 1:
-        return [[entry] for entry in waiting[: max(0, free)]]
+        return [[entry] for entry in waiting[:free]]
     fit = _fitting(state)
     share = math.ceil(len(waiting) / slots)
     found: list[list[Waiting]] = []

@@ -19,9 +19,11 @@ from orchestrator.report.conclusions import Bounded, Conclusions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvesSaid:
-    """The law of curves, and what it says of the conclusions' target; or why there is none."""
+    """The law of curves, and what it says of the conclusions' target; or why there is none.
+    `beside_annealed`: the conclusions answer with annealed losses, and this law knows none."""
 
     law: CurveLaw | None
+    beside_annealed: bool = False
     params: float | None = None
     tokens: float | None = None
     loss: Bounded | None = None
@@ -34,7 +36,8 @@ class CurvesSaid:
             return f"law of curves: {self.why_not}"
         if self.loss is None or self.params is None or self.tokens is None:
             return f"law of curves: of {len(self.law.trials)} trials, and no plan to ask it for"
-        return in_words(self.loss, self.params, self.tokens)
+        said = in_words(self.loss, self.params, self.tokens)
+        return f"{said}, before annealing" if self.beside_annealed else said
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -60,7 +63,8 @@ def curves_said(
         return CurvesSaid(law=law)
     params, tokens = target.params.value, target.tokens.value
     loss = loss_of(law, params, tokens, conclusions.question.level)
-    return CurvesSaid(law=law, params=params, tokens=tokens, loss=loss)
+    annealed = "annealed" in target.phases and "annealed" not in evidence.phases
+    return CurvesSaid(law=law, beside_annealed=annealed, params=params, tokens=tokens, loss=loss)
 
 
 def loss_of(law: CurveLaw, params: float, tokens: float, level: float) -> Bounded:

@@ -112,6 +112,12 @@ def test_annealed_ends_beside_stable_points_give_a_law_of_annealed_loss(
     loss = json.loads(capsys.readouterr().out)["loss"]
     assert loss["value"] == pytest.approx(0.97 * float(true_loss(4e8, 2e10)), rel=0.01)
     assert loss["low"] < loss["value"] < loss["high"] < float(true_loss(4e8, 2e10)) * 1.1
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["fit", "runs.csv", "--form", "chinchilla", "--draws", "20"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the law says an annealed loss of" in said
+    beside = said[said.index("law of curves (") :]
+    assert beside.endswith("tokens, before annealing")
 
 
 def test_an_annealed_end_belongs_to_the_trunk_of_its_own_curve_id(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def corrected(given: Given, N: Array, D: Array) -> Told:
         return on_top_of(stable, curves, cooldowns, law.predict, seed=given.seed)
 
     law = build(given.curves, given.cooldowns)
-    found = check_annealed(build, given.curves, given.cooldowns)
+    found = check_annealed(build, given.curves, law.counted(given.cooldowns))
     return _asked(widened(law, found.factor), N, D, given.seed)
 
 

@@ -102,6 +102,11 @@ class AnnealedLaw:
             f" {nats:.3f} +- {sd:.3f} nats learned on {count} cooldowns"
         )
 
+    def counted(self, cooldowns: Sequence[Cooldown]) -> list[Cooldown]:
+        """Those of the cooldowns that the gain did not leave out as strays."""
+        strays = set(self.gain.strays)
+        return [c for c in cooldowns if (c.trial, c.tokens, c.loss) not in strays]
+
 
 def stable_law(posterior: LawPosterior) -> StableLaw:
     """A fitted law of N and D with its draws. Raises ValueError for one of other inputs."""

@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.laws.cooldowns import Pairs
 from orchestrator.laws.errors import FitError
@@ -48,7 +49,7 @@ class Gain:
     """A law of the gain as a mixture over K nodes, normal about each. values (K, 3): log gain at
     the centre, nu, delta; roots (K, 3, 3). centre: N0 and D0. share: of the decay that the law is
     for, None where unknown. scatter: sd of one run's gain about it, in log loss. level: of the
-    trunks, in nats."""
+    trunks, in nats. strays: trial, tokens and loss of the ends that were left out."""
 
     weight: Array
     values: Array
@@ -61,6 +62,7 @@ class Gain:
     level: float
     terms: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    strays: tuple[tuple[int, float, float], ...] = ()
 
     @property
     def own(self) -> Array:
@@ -99,7 +101,8 @@ def fit_gain(pairs: Pairs) -> Gain:
     half of the cooldowns gained nothing: the law knows no gain below zero and would make one up.
     """
     _refuse(pairs)
-    kept, doubts = _without_strays(pairs)
+    stray, doubts = _strays(pairs)
+    kept = pairs.at(~stray)
     _refuse_losses(kept)
     x, terms, share, centre = _covariates(kept)
     active = [TERMS.index(term) for term in terms]
@@ -133,6 +136,10 @@ def fit_gain(pairs: Pairs) -> Gain:
         level=float(np.exp(np.mean(np.log(kept.level)))),
         terms=terms,
         doubts=doubts,
+        strays=tuple(
+            (int(pairs.trial[k]), float(pairs.D[k]), float(pairs.loss[k]))
+            for k in np.flatnonzero(stray)
+        ),
     )
 
 
@@ -158,22 +165,19 @@ def _refuse_losses(pairs: Pairs) -> None:
     )
 
 
-def _without_strays(pairs: Pairs) -> tuple[Pairs, tuple[str, ...]]:
-    """The pairs without those that gained nothing like the others, such as a decay that failed."""
+def _strays(pairs: Pairs) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Which pairs gained nothing like the others, such as a decay that failed; and words."""
     middle = float(np.median(pairs.gain))
     away = np.abs(pairs.gain - middle)
     spread = 1.4826 * float(np.median(away))
     far = (away > _FAR * spread) & (away > _FAR_SHARE * abs(middle))
     if len(pairs) < _FAR_FROM or not far.any() or len(np.unique(pairs.trial[~far])) < LEAST_TRIALS:
-        return pairs, ()
-    keep = ~far
-    names = ("trial", "N", "D", "share", "rate", "gain", "level", "loss")
-    rest = Pairs(**{name: getattr(pairs, name)[keep] for name in names}, unpaired=pairs.unpaired)
+        return np.zeros(len(pairs), dtype=np.bool_), ()
     said = ", ".join(
         f"{gain:.3g} at {N:.3g} parameters and {D:.3g} tokens"
         for gain, N, D in zip(pairs.gain[far], pairs.N[far], pairs.D[far], strict=True)
     )
-    return rest, (
+    return far, (
         f"left out of the annealing gain, of {middle:.3g} in log loss at half of the cooldowns:"
         f" {said}",
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.laws.runs import Array, CurveRows, Labels
 
@@ -76,6 +77,20 @@ class Pairs:
     @property
     def trials(self) -> int:
         return len(np.unique(self.trial))
+
+    def at(self, rows: NDArray[np.bool_]) -> Pairs:
+        """These pairs alone."""
+        return Pairs(
+            trial=self.trial[rows],
+            N=self.N[rows],
+            D=self.D[rows],
+            share=self.share[rows],
+            rate=self.rate[rows],
+            gain=self.gain[rows],
+            level=self.level[rows],
+            loss=self.loss[rows],
+            unpaired=self.unpaired,
+        )
 
 
 def paired(

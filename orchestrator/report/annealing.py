@@ -56,6 +56,8 @@ def less_gain(
         found = build(curves, cooldowns)
     except FitError as error:
         return replace(result, why_not=f"{error}{_uncounted(evidence, trials)}")
+    # A decay that failed says nothing of the law, which has left it out and names it.
+    cooldowns = found.counted(cooldowns)
     # Without draws there is no interval that could be checked.
     checks = check_annealed(build, curves, cooldowns) if question.draws else NO_CHECK
     found = widened(found, checks.factor)

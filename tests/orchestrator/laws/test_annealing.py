@@ -166,6 +166,7 @@ def test_a_decay_that_failed_is_left_out_and_named() -> None:
     assert law.pairs == 7
     assert law.at(N0, D0)[0] == pytest.approx(0.03, rel=0.02)
     assert any("left out of the annealing gain" in doubt for doubt in law.doubts)
+    assert law.strays == ((3, 1e10, float(good.loss[3])),)
 
 
 def test_a_constant_gain_shifts_the_stable_law() -> None:

@@ -161,6 +161,24 @@ def test_a_best_size_that_the_draws_put_anywhere_is_not_known(halved: Ladder) ->
     assert "reached by" in found.sentence and "reached by" not in said.sentence
 
 
+def test_a_decay_that_failed_widens_no_interval() -> None:
+    """The last of six cooldowns, that of the largest size, ends 20 % above all others."""
+    sound = annealed(swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,))), gain=0.1)
+    evidence = evidence_of(sound.state, burn_in=0.1)
+    last = evidence.trials[-1]
+    failed = replace(last.annealed[0], loss=1.2 * last.annealed[0].loss)
+    question = Question(forms=(), draws=40)
+    trials = (*evidence.trials[:-1], replace(last, annealed=(failed,)))
+    one, other = (
+        conclude(some, question).laws[-1] for some in (evidence, replace(evidence, trials=trials))
+    )
+    assert any("left out of the annealing gain" in doubt for doubt in other.doubts)
+    assert not any("are widened" in doubt for doubt in other.doubts)
+    assert one.line is not None and other.line is not None
+    assert other.line.spread < 2.0 * one.line.spread
+    assert other.held_out is not None and abs(other.held_out.error) < 0.02
+
+
 def test_without_draws_no_interval_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     def checked(*_: object) -> None:
         raise AssertionError("one draw says nothing of a spread")

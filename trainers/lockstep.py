@@ -50,8 +50,9 @@ def train_lockstep(
     """Train all `members` to `until` tokens; each report with its member's place in the list.
 
     At every place of evaluation each member reports, in order. `elapsed_s` is a member's even
-    share of the stack's seconds. Raises ValueError (of the module concerned) before the first
-    step when a run cannot be as asked, SegmentError when they cannot be trained as one.
+    share of the stack's seconds, and those of its own checkpoints. Raises ValueError (of the
+    module concerned) before the first step when a run cannot be as asked, SegmentError when they
+    cannot be trained as one.
     """
     if not members:
         raise SegmentError("a lockstep needs at least one member")
@@ -78,6 +79,7 @@ class Lockstep:
         self.courses = courses
         self.device = device
         self.live = list(range(len(courses)))
+        self.saving = [0.0] * len(courses)
         self.feed = Feed([course.batches() for course in courses], device)
         self.held_out = torch.from_numpy(courses[0].held_out()).to(device.device)
         flops = sum(course.flops_left for course in courses)
@@ -137,18 +139,21 @@ class Lockstep:
         stop: Callable[[], bool],
     ) -> tuple[Report, bool]:
         """A member's report, its checkpoint written; and whether the member leaves with it."""
-        course = self.courses[self.live[slot]]
+        member = self.live[slot]
+        course = self.courses[member]
         loss, train_loss, norm = values
         diverged = course.follow(place, loss, train_loss)
         last = not diverged and (place == course.target or stop())
         kept = last or (due and not diverged)
         if kept:
+            began = time.monotonic()
             course.save(self.learner.tensors(slot), segment_end=last)
+            self.saving[member] += time.monotonic() - began
         report = course.report(
             loss=loss,
             train_loss=train_loss,
             grad_norm=norm,
-            elapsed_s=elapsed,
+            elapsed_s=elapsed + self.saving[member],
             saved=kept,
             diverged=diverged,
         )

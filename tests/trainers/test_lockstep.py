@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainers.config import ModelConfig, TrainConfig
-from trainers.course import SegmentError
+from trainers.course import Course, SegmentError
 from trainers.families import FAMILIES
 from trainers.lockstep import Member, train_lockstep
 from trainers.loop import Report, train
@@ -173,13 +173,27 @@ def test_refusals(make_config: Make, tmp_path: Path) -> None:
     refused("differ in the tokens at which they stand", one, ahead)
 
 
-def test_seconds_are_shared(make_config: Make, tmp_path: Path) -> None:
+def test_seconds_are_shared_but_for_those_of_checkpoints(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import time
 
+    save = Course.save
+
+    def slow(course: Course, *given: Any, **named: Any) -> None:
+        time.sleep(0.05 * (1 + course.config.seed))
+        save(course, *given, **named)
+
+    monkeypatch.setattr(Course, "save", slow)
     began = time.monotonic()
-    together = told(train_lockstep(members(make_config, tmp_path), until=4 * STEP))
+    some = members(make_config, tmp_path)
+    together = told(train_lockstep(some, until=END))
     assert sum(r[-1].elapsed_s for r in together.values()) <= time.monotonic() - began
-    assert torch.tensor([r[-1].elapsed_s for r in together.values()]).std() == 0
+    assert all(r[-2].checkpoint is None for r in together.values())
+    assert len({r[-2].elapsed_s for r in together.values()}) == 1
+    for place, reports in together.items():
+        own = 0.05 * (1 + some[place].config.seed)
+        assert reports[-1].elapsed_s - reports[-2].elapsed_s >= own
 
 
 class Narrow:

@@ -52,7 +52,6 @@ TABLES = ROOT / "orchestrator" / "recorded_data"
 CURVES, ENDS, FACTS = "house-curves.csv.gz", "house-annealed.csv", "house.json"
 COMMITS = "commits.txt"
 SETTINGS = ("width", "layers", "learning_rate", "seed")
-POINT = ("tokens", "flops", "loss")
 INTERACTION = "E + A/N**a + B*N**c/D**b"
 
 Row = Mapping[str, object]

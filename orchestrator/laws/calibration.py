@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import fdtri
+from scipy.special import chdtri, fdtri
 
 from orchestrator.laws.averaging import Average, averaged, larger_rows
 from orchestrator.laws.errors import FitError
@@ -60,6 +60,36 @@ class Check:
     expected: float
     factor: float
     fails: bool
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        share: float,
+        rows: int,
+        total: float,
+        expected: float,
+        of_law: float,
+        squared: float,
+        degrees: float,
+    ) -> Check:
+        """By the rule above. total: mean squared error; expected: trace(V), of which `of_law` is
+        the law's; squared: trace(V^2); degrees: df, infinite where the spread is taken as known.
+        """
+        freedom = expected**2 / squared
+        if math.isinf(degrees):
+            limit = float(chdtri(freedom, 1.0 - _LEVEL)) / freedom
+        else:
+            limit = float(fdtri(freedom, degrees, _LEVEL))
+        left = (total - (expected - of_law)) / max(of_law, 1e-300)
+        return cls(
+            share=share,
+            rows=rows,
+            error=math.sqrt(total),
+            expected=math.sqrt(expected),
+            factor=max(1.0, math.sqrt(max(left, 0.0))),
+            fails=total / expected > limit,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,14 +263,12 @@ def _check(law: LawFit, runs: Runs, sizes: Array, share: float) -> Check:
     row = (one.noise * root) ** 2
     expected = float(np.sum(common**2) + np.sum(row))
     squared = np.sum((common.T @ common) ** 2) + np.sum(row * (2 * np.sum(common**2, 1) + row))
-    freedom = expected**2 / float(squared)
-    total, of_law = float(np.sum((errors * root) ** 2)), float(np.sum(own**2))
-    left = (total - (expected - of_law)) / max(of_law, 1e-300)
-    return Check(
+    return Check.of(
         share=share,
         rows=len(held),
-        error=math.sqrt(total),
-        expected=math.sqrt(expected),
-        factor=max(1.0, math.sqrt(max(left, 0.0))),
-        fails=total / expected > float(fdtri(freedom, one.degrees, _LEVEL)),
+        total=float(np.sum((errors * root) ** 2)),
+        expected=expected,
+        of_law=float(np.sum(own**2)),
+        squared=float(squared),
+        degrees=one.degrees,
     )

@@ -112,11 +112,6 @@ def given(samples: FloatArray, known: FloatArray, noise_sd: float) -> FloatArray
     )
 
 
-def variance_gains(targets: FloatArray, queries: FloatArray, noise_sd: float) -> FloatArray:
-    """The expected fall of the targets' mean variance, for each observation: (queries,)."""
-    return (_moves(targets, queries, noise_sd) ** 2).mean(axis=0)
-
-
 def _moves(targets: FloatArray, queries: FloatArray, noise_sd: float) -> FloatArray:
     """By how much one sd of each observation moves each target's mean: (choices, queries)."""
     t = targets - targets.mean(axis=0)

@@ -6,9 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.laws.forms.line import Known, law_of
 from orchestrator.laws.runs import Runs
 from orchestrator.policies.buying import Market, Rule
 
+LINE = law_of(
+    "E + A/N**alpha + B/D**beta",
+    parameters={
+        "E": Known(low=0.0, high=5.0),
+        "A": Known(low=1e-3, high=1e6),
+        "alpha": Known(low=0.01, high=1.5),
+        "B": Known(low=1e-3, high=1e6),
+        "beta": Known(low=0.01, high=1.5),
+    },
+)
+"""The truth's form, in a box."""
 TARGET = {"N": np.array([2e9, 5e9]), "D": np.array([4e10, 1e11])}
 
 

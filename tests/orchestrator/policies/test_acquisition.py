@@ -11,7 +11,6 @@ from orchestrator.policies.acquisition import (
     frontier_gains,
     given,
     purchases,
-    variance_gains,
 )
 from tests.orchestrator.worlds import fresh, small_pool
 
@@ -66,15 +65,6 @@ def test_what_runs_on_their_way_will_tell_is_told_once() -> None:
     after = decision_gains(given(targets, own[:, :1], 1e-3), left, 1e-3)
     assert after[0] < 0.05 * before[0] and before[0] > 0.02
     assert given(own, own[:, :0], 0.01) is own
-
-
-def test_variance_falls_by_what_is_shared() -> None:
-    generator = np.random.default_rng(1)
-    own = generator.standard_normal((50000, 2))
-    targets = 0.3 * own[:, :1]
-    gains = variance_gains(targets, own, 1.0)
-    assert gains[0] == pytest.approx(0.09 / 2, rel=0.05)
-    assert gains[1] < 1e-3
 
 
 def test_sizes_within_a_per_cent_are_one() -> None:

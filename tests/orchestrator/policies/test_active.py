@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.chinchilla import CHINCHILLA
-from orchestrator.laws.forms.line import Known, law_of
+from orchestrator.laws.forms.line import law_of
 from orchestrator.laws.forms.power_irreducible import POWER_IRREDUCIBLE
 from orchestrator.laws.scarce import Belief, believed
 from orchestrator.policies import posterior
@@ -22,19 +22,16 @@ from orchestrator.policies.d_optimal import DOptimal
 from orchestrator.policies.posterior import Learner, Optima
 from orchestrator.policies.published import Published
 from orchestrator.policies.v_optimal import VOptimal
-from tests.orchestrator.policies.markets import TARGET, bought_by, market, strange_truth, truth
+from tests.orchestrator.policies.markets import (
+    LINE,
+    TARGET,
+    bought_by,
+    market,
+    strange_truth,
+    truth,
+)
 
 PLAIN = Learner(forms=(CHINCHILLA,), misfit=None)
-LINE = law_of(
-    "E + A/N**alpha + B/D**beta",
-    parameters={
-        "E": Known(low=0.0, high=5.0),
-        "A": Known(low=1e-3, high=1e6),
-        "alpha": Known(low=0.01, high=1.5),
-        "B": Known(low=1e-3, high=1e6),
-        "beta": Known(low=0.01, high=1.5),
-    },
-)
 RULES: dict[str, Rule] = {
     "active": Active(learner=Learner(forms=(CHINCHILLA,))),
     "random": AtRandom(),

@@ -8,22 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.laws.forms.line import Known, LineForm, law_of
+from orchestrator.laws.forms.line import LineForm
 from orchestrator.laws.runs import Runs
 from orchestrator.policies.buying import Market
 from orchestrator.policies.published import Published, basins_of
-from tests.orchestrator.policies.markets import market
-
-FORM = law_of(
-    "E + A/N**alpha + B/D**beta",
-    parameters={
-        "E": Known(low=0.0, high=5.0),
-        "A": Known(low=1e-3, high=1e6),
-        "alpha": Known(low=0.01, high=1.5),
-        "B": Known(low=1e-3, high=1e6),
-        "beta": Known(low=0.01, high=1.5),
-    },
-)
+from tests.orchestrator.policies.markets import LINE, market
 
 
 class Given:
@@ -48,7 +37,7 @@ def solutions(count: int = 4) -> np.ndarray:
 
 
 def choice(now: Market) -> int:
-    return Published(form=FORM, solver=Given(solutions())).choose(now).picks[0].offer
+    return Published(form=LINE, solver=Given(solutions())).choose(now).picks[0].offer
 
 
 def only(now: Market, offers: list[int]) -> Market:

@@ -32,7 +32,7 @@ from scipy.special import chdtri, fdtri
 
 from orchestrator.laws.averaging import Average, averaged, larger_rows
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.fit import fit
+from orchestrator.laws.fit import fit, fit_again
 from orchestrator.laws.forms import LawForm
 from orchestrator.laws.law import LawFit, Objective
 from orchestrator.laws.mixture import Mixture, mixture
@@ -241,15 +241,7 @@ def _check(law: LawFit, runs: Runs, sizes: Array, share: float) -> Check:
     np.maximum.at(largest, place, sizes)
     out = larger_rows(largest, share=share)[place]
     rest, held = runs.take(~out), runs.take(out)
-    again = fit(
-        law.form,
-        rest,
-        objective=law.objective,
-        priors=law.priors,
-        offsets_sd=law.offsets_sd if rest.trials < len(rest) else None,
-        seed=law.seed,
-        starts=_STARTS,
-    )
+    again = fit_again(law, rest, starts=_STARTS)
     one = mixture([again], rest)
     said = one.predict(held.features)
     errors = (np.log(held.loss) if one.in_logs else held.loss) - said.mean

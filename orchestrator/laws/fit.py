@@ -90,6 +90,25 @@ def fit(
     return _weakly(posed, law, weak, seed) if weak else law
 
 
+def fit_again(law: LawFit, runs: Runs, *, starts: int | None = None) -> LawFit:
+    """The form of `law` on other rows, with what it was fitted with: objective, knee or stated
+    delta, priors (weak ones as they were), seed, and offsets if any trial has several rows.
+
+    Raises FitError as `fit` does.
+    """
+    return fit(
+        law.form,
+        runs,
+        objective=law.objective,
+        delta=law.delta if law.knee is None else None,
+        knee=KNEE if law.knee is None else law.knee,
+        priors=law.priors,
+        offsets_sd=law.offsets_sd if runs.trials < len(runs) else None,
+        seed=law.seed,
+        starts=starts,
+    )
+
+
 def _weakly(posed: Posed, law: LawFit, weak: Sequence[Prior], seed: int) -> LawFit:
     """The law with these priors too, from all of its optima."""
     again = replace(posed, priors=(*posed.priors, *weak))
@@ -238,6 +257,7 @@ def _law(posed: Posed, found: Found, seed: int) -> LawFit:
         if problem.offsets is not None
         else (),
         phases=runs.phases,
+        knee=posed.knee if posed.objective != "squared" and posed.delta is None else None,
     )
 
 

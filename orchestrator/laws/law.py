@@ -74,7 +74,8 @@ class LawFit:
 
     working, centre: the values the form is evaluated with (see `forms.base`).
     objective_value: what was minimised, summed over rows with their weights.
-    delta: knee of the Huber loss, in log loss (None for squared error).
+    delta: knee of the Huber loss, in log loss (None for squared error). knee: how many `scale`
+        that is; None where delta itself was stated.
     scale: robust sd of a row's residual; scatter: rms over trials of a trial's mean residual,
         the part that more points of the same trials cannot shrink. rmse: over rows, weighted.
         All three in log loss, of the law without its offsets (but scale, which is within trials
@@ -103,6 +104,7 @@ class LawFit:
     offsets_sd: float | None = None
     offsets: tuple[tuple[int, float], ...] = ()
     phases: tuple[str, ...] = ()
+    knee: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.working) != len(self.form.parameters):
@@ -189,6 +191,7 @@ class LawFit:
             "objective": self.objective,
             "objective_value": self.objective_value,
             "delta": self.delta,
+            "knee": self.knee,
             "scale": self.scale,
             "rmse_log": self.rmse,
             "scatter_log": self.scatter,
@@ -269,7 +272,14 @@ class LawFit:
             offsets_sd=cast("float | None", record["offsets_sd"]),
             offsets=tuple((int(trial), float(shift)) for trial, shift in offsets),
             phases=tuple(cast(Sequence[str], record["phases"])),
+            knee=cast("float | None", record["knee"]) if "knee" in record else _knee(record),
         )
+
+
+def _knee(record: Mapping[str, object]) -> float | None:
+    """That of a record of an earlier release, which did not say it."""
+    delta, scale = cast("float | None", record["delta"]), cast(float, record["scale"])
+    return delta / scale if delta is not None and scale > 0 else None
 
 
 def asked_inputs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orchestrator.laws.averaging import larger_rows
 from orchestrator.laws.calibration import (
     CUTS,
     Calibration,
@@ -16,6 +17,7 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import CHINCHILLA, form_named
 from orchestrator.laws.forms.line import law_of
+from orchestrator.laws.law import LawFit, Prior
 from orchestrator.laws.runs import Runs, runs_from_curves
 from orchestrator.laws.uncertainty import LawPosterior, bootstrap
 from tests.orchestrator.laws.sweeps import curves_of_truth, runs_of_truth, true_loss
@@ -138,3 +140,38 @@ def test_no_form_is_no_average():
         averaged_forms([], runs)
     with pytest.raises(FitError, match="no average of laws: chinchilla: no law yet"):
         averaged_forms([CHINCHILLA], runs.take(np.arange(5)))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {},
+        {"knee": 0.2},
+        {"delta": 0.004},
+        {"objective": "squared"},
+        {"objective": "huber", "knee": 0.2},
+        {"priors": [Prior(parameter="alpha", mean=0.3, sd=0.01)], "knee": 3.0},
+    ],
+)
+def test_what_is_checked_is_fitted_as_the_law_was(stated):
+    """The error of the check is that of the law without the largest rows, all options the same."""
+    plain = bent_runs(count=40, noise=0.02)
+    odd = np.random.default_rng(1).choice([1.0, 1.3], p=[0.8, 0.2], size=len(plain))
+    runs = Runs(features=dict(plain.features), loss=plain.loss * odd)
+    law = fit(CHINCHILLA, runs, starts=16, **stated)
+    (first, _) = calibration_of(law, runs).checks
+    out = larger_rows(runs.N * runs.D, share=first.share)
+    again = fit(CHINCHILLA, runs.take(~out), starts=16, **stated)
+    held = runs.take(out)
+    said = again.predict(held.N, held.D)
+    logs = again.objective == "huber_log"
+    errors = np.log(held.loss / said) if logs else held.loss - said
+    assert first.error == pytest.approx(float(np.sqrt(np.mean(errors**2))), rel=2e-3)
+    assert LawFit.from_json(law.to_json()) == law
+
+
+def test_a_law_of_an_earlier_release_has_the_knee_that_its_delta_was():
+    law = fit(CHINCHILLA, runs_of_truth(count=20, noise=0.01), starts=8, knee=0.7)
+    record = law.to_json()
+    del record["knee"]
+    assert LawFit.from_json(record).knee == pytest.approx(0.7)

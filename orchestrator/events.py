@@ -21,7 +21,12 @@ Cause = Literal["interrupted", "died", "error", "crowded"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A driver took the sweep up. `spec` is its canonical JSON, `digest` the spec's SHA-256."""
+    """A driver took the sweep up. `spec` is its canonical JSON, `digest` the spec's SHA-256.
+
+    `budget`: FLOPs from here on, None where they are as before. `raised`: in words, which parts of
+    the budget are more than the session before had; what was stopped because nothing more could be
+    bought is for sale again.
+    """
 
     session: int
     name: str
@@ -29,6 +34,8 @@ class Opened:
     digest: str
     owner: str
     environment: Environment
+    budget: int | None = None
+    raised: tuple[str, ...] = ()
     kind: Literal["opened"] = "opened"
 
 

@@ -75,16 +75,29 @@ CHANGEABLE = (
     "tracking",
     "failures",
     "recorded.curves",
+    "budget.flops",
     "budget.lost",
     "budget.gpu_hours",
     "budget.dollars",
     "budget.dollars_per_gpu_hour",
     "budget.flops_per_s",
 )
-"""What a resume may change: where and how the sweep runs, never what it tries or learns.
+"""What a resume may change: where and how the sweep runs and how much it may spend, never what it
+tries or learns.
 
-`recorded.curves` may move because `recorded.sha256` pins what is in it.
+`recorded.curves` may move because `recorded.sha256` pins what is in it. `budget.flops` rises
+alone, and not under every policy: see `assembly/raising`.
 """
+
+LAID_OUT = (
+    "uniform",
+    "successive_halving",
+    "hyperband",
+    "asha",
+    "one_shot",
+    "static_ladder",
+)
+"""Policies that lay their runs out by the whole budget of FLOPs before the first begins."""
 
 
 def _first_version(value: object) -> object:

@@ -26,6 +26,7 @@ from orchestrator.events import (
 from orchestrator.pool import Pool
 from orchestrator.trial import Status, Track, Trial, charges, reached, released, timed
 from orchestrator.values import (
+    NO_MORE,
     Anneal,
     Decision,
     Environment,
@@ -127,14 +128,7 @@ def apply(state: SweepState, event: Event) -> SweepState:
     """The state after one event. Raises DecisionError for decisions that cannot be."""
     match event:
         case Opened():
-            return replace(
-                state,
-                session=event.session,
-                environment=event.environment,
-                barren=(),
-                stop_asked=None,
-                closed=None,
-            )
+            return _opened(state, event)
         case Decided():
             return _decided(state, event)
         case StopAsked():
@@ -145,6 +139,31 @@ def apply(state: SweepState, event: Event) -> SweepState:
             return _started(state, event)
         case PointReported() | SegmentEnded() | AttemptLost() | Diverged():
             return _reported(state, event)
+
+
+def _opened(state: SweepState, event: Opened) -> SweepState:
+    """A new session. Under a raised budget the end of all buying is lifted; whoever was stopped
+    for what it showed stays stopped."""
+    trials = state.trials
+    if event.raised:
+        trials = MappingProxyType({name: _for_sale(trial) for name, trial in trials.items()})
+    budget = state.terms.budget if event.budget is None else event.budget
+    return replace(
+        state,
+        trials=trials,
+        terms=replace(state.terms, budget=budget),
+        session=event.session,
+        environment=event.environment,
+        barren=(),
+        stop_asked=None,
+        closed=None,
+    )
+
+
+def _for_sale(trial: Trial) -> Trial:
+    if trial.stop_reason is None or not trial.stop_reason.startswith(NO_MORE):
+        return trial
+    return replace(trial, stop_reason=None)
 
 
 def pending(state: SweepState) -> Iterator[tuple[Trial, int]]:

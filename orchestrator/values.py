@@ -22,6 +22,8 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 Phase = Literal["warmup", "stable", "decay", "annealed"]
 PHASES: tuple[Phase, ...] = ("warmup", "stable", "decay", "annealed")
+NO_MORE = "no more is bought: "
+"""How the reason of a stop begins that ends all buying."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +327,24 @@ class Checkpoint:
 
     tokens: int
     path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """How much of one part of a budget is used: `unit` is FLOPs, GPU-hours or dollars."""
+
+    unit: str
+    amount: float
+    budget: float
+
+    @property
+    def share(self) -> float:
+        return self.amount / self.budget if self.budget else 0.0
+
+    @property
+    def said(self) -> str:
+        """Such as `41 % of 4 GPU-hours`."""
+        return f"{100 * self.share:.0f} % of {self.budget:.3g} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from orchestrator.policies.pricing import Purse
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
-from orchestrator.values import Environment
+from orchestrator.values import Environment, Used
 from trainers.peaks import peak_flops
 
 
@@ -68,6 +68,31 @@ def cap_of(spec: SweepSpec) -> Callable[[SweepState], str | None]:
         return None
 
     return cap
+
+
+def used_of(spec: SweepSpec) -> Callable[[SweepState], Used]:
+    """What of the budget runs out first, and how much of it is used: FLOPs, hours or money,
+    whichever has the largest share behind it; hours and money where they are even."""
+
+    def used(state: SweepState) -> Used:
+        return max(uses(spec, state), key=lambda each: each.share)
+
+    return used
+
+
+def uses(spec: SweepSpec, state: SweepState) -> tuple[Used, ...]:
+    """Every part of the budget with what is used of it, FLOPs last."""
+    budget, hours = spec.budget, _hours(spec, state)
+    parts = (
+        ("GPU-hours", hours, budget.gpu_hours),
+        ("dollars", _dollars(spec, hours), budget.dollars),
+        ("FLOPs", float(state.ledger.spent), float(state.terms.budget)),
+    )
+    return tuple(
+        Used(unit=unit, amount=amount, budget=most)
+        for unit, amount, most in parts
+        if amount is not None and most is not None
+    )
 
 
 def raised(spec: SweepSpec, state: SweepState) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.assembly import parts, reading
+from orchestrator.assembly import parts, raising, reading
 from orchestrator.assembly.caps import cap_of, raised
 from orchestrator.assembly.folders import SweepFolder, folder_of
 from orchestrator.assembly.refusal import Interrupted, Refused
@@ -112,6 +112,10 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         if journal.repaired is not None:
             wishes.say(journal.repaired)
         sweep = check_resumable(folder, spec)  # again: until the lock, others could write
+        more = ()
+        if sweep is not None:
+            raising.check_flops(sweep, spec)
+            more = raising.raised(sweep, spec)
         pause = StopRequests(folder, wishes.asked, owner())
         stack.callback(pause.answered)
         state = parts.initial_state(spec, pool) if sweep is None else sweep.state
@@ -140,7 +144,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
             lockstep=spec.resources.lockstep,
         )
         try:
-            outcome = driver.run(_opened(spec, state, environment))
+            outcome = driver.run(_opened(spec, driver.state, environment, more))
         except JournalError as error:
             raise Interrupted(str(error)) from error
         written = None
@@ -204,7 +208,9 @@ def _finish(sweep: reading.Sweep, window: MlflowSink | None, wishes: Wishes) -> 
     return written
 
 
-def _opened(spec: SweepSpec, state: SweepState, environment: Environment) -> Opened:
+def _opened(
+    spec: SweepSpec, state: SweepState, environment: Environment, more: tuple[str, ...]
+) -> Opened:
     return Opened(
         session=state.session + 1,
         name=spec.name,
@@ -212,6 +218,8 @@ def _opened(spec: SweepSpec, state: SweepState, environment: Environment) -> Ope
         digest=spec_digest(spec),
         owner=owner(),
         environment=environment,
+        budget=state.terms.budget,
+        raised=more,
     )
 
 

@@ -61,7 +61,7 @@ def launch(
         costs = read.resources.address or planned.gpu_hours_cap or planned.dollars_cap
         if costs and not yes and sys.stdin.isatty():
             typer.confirm("Start it?", default=False, abort=True, err=True)
-    elif begun.state.closed is not None:
+    elif begun.state.closed is not None and not _raised(begun, read):
         return _done_before(begun, read, quiet, json)
     else:
         speech.say(f"{read.name} was begun before: going on with it")
@@ -81,15 +81,37 @@ def resume(
 ) -> int:
     """Go on with a sweep where its journal left it; where it runs and its caps may change."""
     from orchestrator.assembly.folders import find
+    from orchestrator.assembly.raising import lowered
     from orchestrator.assembly.reading import read_sweep
+    from orchestrator.assembly.refusal import Refused
     from orchestrator.assembly.specs import changed
 
     found = read_sweep(find(sweep, storage))
     spec = changed(found, [*(overrides or ()), *(set_ or ())])
-    if found.state.closed is not None:
+    if found.state.closed is not None and not _raised(found, spec):
+        if lowered(found, spec):
+            raise Refused(
+                f"{found.spec.name} is done ({found.state.closed}), and what you gave allows no "
+                "more than it had: nothing was started"
+            )
         return _done_before(found, spec, quiet, json)
     _found(found)
     return _drive(spec, found.pool, allow_drift, verbose, quiet, json)
+
+
+def _raised(begun: BegunSweep, spec: SweepSpec) -> bool:
+    """Whether a sweep that is done goes on, since it may spend more now. Raises Refused where
+    more would buy nothing."""
+    from orchestrator.assembly.raising import check_flops, check_goes_on, raised
+
+    check_flops(begun, spec)
+    words = raised(begun, spec)
+    if words:
+        check_goes_on(begun, spec, words)
+        speech.say(
+            f"{begun.spec.name} was done ({begun.state.closed}), and goes on: " + ", ".join(words)
+        )
+    return bool(words)
 
 
 def _done_before(begun: BegunSweep, spec: SweepSpec, quiet: bool, json: bool) -> int:

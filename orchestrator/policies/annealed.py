@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator.policies.base import NO_MORE, Policy, randomness
+from orchestrator.policies.base import Policy, randomness
 from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.state import SweepState
 from orchestrator.trial import Trial
-from orchestrator.values import Anneal, Checkpoint, Decision
+from orchestrator.values import NO_MORE, Anneal, Checkpoint, Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,12 @@ class Annealed:
     def decide(self, state: SweepState) -> list[Decision]:
         trunk = self._trunk_only(state)
         decisions = self.policy.decide(trunk)
-        if decisions or state.in_flight or any(t.branches for t in state.trials.values()):
+        if decisions or state.in_flight or _annealed(state):
             return decisions
-        left = min(state.remaining, self._set_aside(state))
+        left = min(state.remaining, self._set_aside(state) - state.ledger.branches)
         for trial, checkpoint, why in self._in_order(state):
+            if any(branch.origin == checkpoint for branch in trial.branches):
+                continue
             tokens = checkpoint.tokens + self._decay_tokens(trial, checkpoint)
             cost = trial.candidate.flops(tokens) - trial.candidate.flops(checkpoint.tokens)
             if cost <= left:
@@ -91,9 +93,12 @@ class Annealed:
                 sizes.add(params)
                 chosen.add(trial.id)
                 yield trial, checkpoint, f"the best trial with {params:,} parameters"
-        stopped = [e for e in ready if _pruned(e[0]) and e[0].id not in chosen]
-        if stopped:
-            size = min(self.stopped, len(stopped))
+        stopped = [
+            e for e in ready if _pruned(e[0]) and e[0].id not in chosen and not e[0].branches
+        ]
+        sampled = sum(_pruned(trial) and bool(trial.branches) for trial, _ in ready)
+        if stopped and sampled < self.stopped:
+            size = min(self.stopped - sampled, len(stopped))
             drawn = randomness(state).choice(len(stopped), size=size, replace=False)
             for index in sorted(int(i) for i in drawn):
                 chosen.add(stopped[index][0].id)
@@ -101,6 +106,14 @@ class Annealed:
         for trial, checkpoint in ready:
             if not _pruned(trial) and trial.id not in chosen:
                 yield trial, checkpoint, "a survivor"
+
+
+def _annealed(state: SweepState) -> bool:
+    """Whether branches were decided, and no trunk after them: a budget that was raised in between
+    buys longer trunks, whose ends are annealed in their turn."""
+    trials = state.trials.values()
+    branches = [branch.ordered for trial in trials for branch in trial.branches]
+    return bool(branches) and max(branches) > max(trial.trunk.ordered for trial in trials)
 
 
 def _pruned(trial: Trial) -> bool:

@@ -12,10 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from orchestrator.state import SweepState
-from orchestrator.values import Decision
-
-NO_MORE = "no more is bought: "
-"""How the reason of a stop begins that ends all buying."""
+from orchestrator.values import NO_MORE, Decision
 
 
 class Policy(Protocol):

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.policies.base import NO_MORE
 from orchestrator.policies.pricing import Prices
 from orchestrator.state import SweepState
-from orchestrator.values import Decision, FloatArray, Stop
+from orchestrator.values import NO_MORE, Decision, FloatArray, Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

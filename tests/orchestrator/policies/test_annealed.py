@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.events import Decided, Event, PointReported, SegmentEnded, Started
@@ -139,3 +141,32 @@ def test_where_buying_ended_nobody_was_pruned() -> None:
     reasons = [d.reason for d in last.decisions if isinstance(d, Anneal)]
     assert len(reasons) == len(POOL), "there is room for all"
     assert sum("a survivor" in reason for reason in reasons) == len(POOL) - 3
+
+
+def test_longer_trunks_of_a_raised_budget_are_annealed_in_their_turn() -> None:
+    state, _ = obeyed(fresh(POOL, BUDGET), annealed())
+    before = {name: len(trial.branches) for name, trial in state.trials.items()}
+    more = replace(state, terms=replace(state.terms, budget=2 * state.terms.budget))
+    done = Annealed(policy=Nothing(), share=0.2, decay=0.2, stopped=2)
+    assert done.decide(more) == [], "a trunk that did not grow is not annealed twice"
+    grown = next(
+        t for t in state.trials.values() if t.branches and t.trunk.tokens < t.candidate.end
+    )
+    longer = Extend(trial=grown.id, tokens=grown.candidate.end, reason="more budget")
+    more = fold(more, [Decided(policy="test", decisions=(longer,))])
+    more = fold(more, segment(more, grown.id, 0))
+    again, made = obeyed(more, done)
+    assert [d.trial for event in made for d in event.decisions] == [grown.id]
+    assert again.ledger.branches <= 0.2 * again.terms.budget
+    after = {name: len(trial.branches) for name, trial in again.trials.items()}
+    assert after == before | {grown.id: before[grown.id] + 1}
+
+
+class Nothing:
+    """A policy that has nothing left to decide."""
+
+    name = "nothing"
+    watches_points = False
+
+    def decide(self, _: SweepState) -> list[Decision]:
+        return []

@@ -8,14 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.policies.base import NO_MORE, Policy
+from orchestrator.policies.base import Policy
 from orchestrator.policies.frontier import Frontier
 from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.searching import observed_of
 from orchestrator.policies.target import MISFIT, Target
 from orchestrator.state import SweepState
 from orchestrator.surrogates.joint_law import JointLaw
-from orchestrator.values import Stop
+from orchestrator.values import NO_MORE, Stop
 from tests.orchestrator.policies.paced import paced
 from tests.orchestrator.policies.test_money import ASKED, CURVES, POOL, by_flops
 from tests.orchestrator.worlds import chinchilla

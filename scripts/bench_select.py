@@ -13,13 +13,16 @@ belief that the policies use, found afresh) predicts the test rows from what was
 fitted apart and scored together, R2 as in `bench_laws`.
 
 `published` is the rule of arXiv 2604.22753 rebuilt: with `--fitter ours` on our optima; with
-`--fitter lbfgsb` its fitter too predicts (mean squared error, L-BFGS-B, 64 starts). Rule
-`active_averaged` chooses and predicts with all forms of the task together.
+`--fitter lbfgsb` its fitter too predicts (mean squared error, L-BFGS-B, 64 starts). A rule's name
+with `_averaged` behind it chooses with all forms of the task together, and the fitter predicts
+with their average: D- and V-optimal designs by the form of most weight, the published one with
+the solutions of all forms, weighed by BIC.
 
 --out keeps one JSON line a (task, form, rule, fitter, seed) and goes on from those that it holds.
 Records: task, rule, fitter, budget_pct, r2_mean, ci_low, ci_high (95 %, bootstrap over forms, then
-the seeds of each), seeds, cpu_s (of one path through all budgets); task `gain of active` has the
-mean over tasks of active's R2 less that of the rule, paired by form and seed.
+the seeds of each; an average over forms has seeds alone), seeds, cpu_s (of one path through all
+budgets); task `gain of active` has the mean over tasks of active's R2 less that of the rule,
+paired by form and seed, averages with averages.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ RULES = (
     "v_optimal",
     "published",
 )
-AVERAGED = "active_averaged"
+AVERAGED = "_averaged"
+"""Behind a rule's name: with all forms of a task together."""
 BATCH = 0.08
 """Runs bought on one belief, as a share of those known: a rule may ask for fewer."""
 
@@ -128,17 +132,17 @@ def rule_named(name: str, forms: Sequence[LineForm], fitter: str) -> Rule:
     plain = Learner(forms=tuple(forms), misfit=None)
     rules: dict[str, Any] = {
         "active": lambda: Active(learner=Learner(forms=tuple(forms))),
-        AVERAGED: lambda: Active(learner=Learner(forms=tuple(forms))),
         "random": AtRandom,
         "cheapest": Cheapest,
         "cost_weighted_random": CostWeightedRandom,
         "d_optimal": lambda: DOptimal(learner=plain),
         "v_optimal": lambda: VOptimal(learner=plain),
         "published": lambda: Published(
-            form=forms[0], solver=LbfgsbFitter() if fitter == "lbfgsb" else Optima(learner=plain)
+            forms=tuple(forms),
+            solver=LbfgsbFitter() if fitter == "lbfgsb" else Optima(learner=plain),
         ),
     }
-    return rules[name]()
+    return rules[name.removesuffix(AVERAGED)]()
 
 
 def scored(
@@ -216,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if task.name in laws and (not asked.task or task.name in asked.task)
         for seed in range(asked.seeds)
         for rule in asked.rule or RULES
-        for form in (["all"] if rule == AVERAGED else list(laws[task.name])[: asked.forms])
+        for form in (["all"] if rule.endswith(AVERAGED) else list(laws[task.name])[: asked.forms])
     ]
     todo = [(t, key) for t, key in wanted if (t.name, *key) not in held]
     print(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them held", file=sys.stderr)
@@ -257,7 +261,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Selection rules on ScaleBench.")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--task", action="append", help="only this task; may be repeated")
-    parser.add_argument("--rule", action="append", choices=(*RULES, AVERAGED))
+    parser.add_argument(
+        "--rule", action="append", choices=(*RULES, *(rule + AVERAGED for rule in RULES))
+    )
     parser.add_argument("--fitter", choices=("ours", "lbfgsb"), default="ours")
     parser.add_argument("--boxes", choices=("signs", "stated"), default="stated")
     parser.add_argument("--seeds", type=int, default=5)

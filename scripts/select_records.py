@@ -40,16 +40,17 @@ def records_of(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _gains(
     cells: Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]], budgets: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Mean over tasks of active's R2 less the rule's, paired by form and seed."""
+    """Mean over tasks of active's R2 less the rule's, paired by form and seed: `all` forms of an
+    average are one form."""
     mine = {
         (task, run["form"], run["seed"]): run["r2"]
         for (task, rule, fitter), group in cells.items()
-        if (rule, fitter) == ("active", "ours")
+        if _active(rule, fitter)
         for run in group
     }
     found: list[dict[str, Any]] = []
     for rule, fitter in dict.fromkeys((rule, fitter) for _, rule, fitter in cells):
-        if (rule, fitter) == ("active", "ours") or not mine:
+        if _active(rule, fitter):
             continue
         for place, budget in enumerate(budgets):
             apart: list[list[tuple[str, float]]] = []
@@ -67,6 +68,10 @@ def _gains(
             if apart:
                 found.append(_record("gain of active", rule, fitter, budget, apart, every))
     return found
+
+
+def _active(rule: str, fitter: str) -> bool:
+    return rule in ("active", "active_averaged") and fitter == "ours"
 
 
 def _record(

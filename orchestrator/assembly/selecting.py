@@ -90,28 +90,23 @@ def _rule(plan: blocks.Active | blocks.Select, forms: tuple[LawForm, ...]) -> Ru
         case "d_optimal":
             from orchestrator.policies.d_optimal import DOptimal
 
-            return DOptimal(learner=Learner(forms=_one(plan, forms), misfit=None))
+            return DOptimal(learner=Learner(forms=forms, misfit=None))
         case "v_optimal":
             from orchestrator.policies.v_optimal import VOptimal
 
-            return VOptimal(learner=Learner(forms=_one(plan, forms), misfit=None))
+            return VOptimal(learner=Learner(forms=forms, misfit=None))
         case "published":
             from orchestrator.policies.published import Published
 
-            form = _one(plan, forms)[0]
-            if not isinstance(form, LineForm):
-                raise Refused(
-                    "policy published takes a law in one line; set law.forms: "
-                    '["E + A/N**alpha + B/D**beta"]'
-                )
-            solver = Optima(learner=Learner(forms=(form,), misfit=None))
-            return Published(form=form, solver=solver)
+            solver = Optima(learner=Learner(forms=forms, misfit=None))
+            return Published(forms=_lines(forms), solver=solver)
 
 
-def _one(plan: blocks.Active | blocks.Select, forms: tuple[LawForm, ...]) -> tuple[LawForm, ...]:
-    if len(forms) != 1:
+def _lines(forms: tuple[LawForm, ...]) -> tuple[LineForm, ...]:
+    lines = tuple(form for form in forms if isinstance(form, LineForm))
+    if len(lines) < len(forms):
         raise Refused(
-            f"policy {plan.kind} takes one law, and law.forms has {len(forms)}; set law.forms: "
-            "[chinchilla], or policy: active, which takes several"
+            "policy published takes laws in one line; set law.forms: "
+            '["E + A/N**alpha + B/D**beta"]'
         )
-    return forms
+    return lines

@@ -249,14 +249,14 @@ def _errors(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optima:
-    """The published values of the optima that a learner of one form believes in."""
+    """The published values of the optima that a learner believes in, a form at a time."""
 
     learner: Learner
 
     def solve(self, form: LawForm, runs: Runs, market: Market) -> FloatArray:
         """(K, P), the best first; K = 0 where nothing can be fitted."""
         try:
-            belief = self.learner.learn(market).beliefs[0]
+            belief = replace(self.learner, forms=(form,)).learn(market).beliefs[0]
         except FitError:
             return np.zeros((0, len(form.parameters)))
         return form.publish(belief.values, belief.centre)
@@ -265,7 +265,7 @@ class Optima:
 def classical_design(learner: Learner, market: Market, *, by_knowledge: bool) -> Choice:
     """The offers that an optimal design of one law, taken as true, would buy next: D-optimal
     `by_knowledge`, else V-optimal. A start of cheap runs goes before it."""
-    size = len(learner.forms[0].parameters)
+    size = max(len(form.parameters) for form in learner.forms)
     first = begun_with(
         market,
         runs=math.ceil(_RUNS_PER_PARAMETER * size / market.outputs),

@@ -13,8 +13,8 @@ Touches nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -49,9 +49,10 @@ class Solver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """`solver` fits `form` to what is known."""
+    """`solver` fits `forms` to what is known; the paper has one. Solutions of several stand
+    together, where the BIC counts the parameters of each."""
 
-    form: LineForm
+    forms: tuple[LineForm, ...]
     solver: Solver
 
     @property
@@ -60,53 +61,42 @@ class Published:
 
     def choose(self, market: Market) -> Choice:
         """The one purchase of most expected gain per cost^0.4."""
-        runs = int(RUNS_PER_PARAMETER * len(self.form.parameters) / market.outputs)
+        most = max(len(form.parameters) for form in self.forms)
+        runs = int(RUNS_PER_PARAMETER * most / market.outputs)
         share = START_SHARE * market.total / market.budget
         first = begun_with(market, runs=max(runs, 1), share=share, why="a start, the cheapest")
         if first.picks:
             return first
         known = market.known
-        solved = None if known is None else self.solver.solve(self.form, known, market)
-        if known is None or solved is None or not len(solved):
+        solved = [] if known is None else self._solved(known, market)
+        if known is None or not solved:
             return begun_with(market, runs=market.begun + 1, share=1.0, why="no fit: the cheapest")
         able = np.flatnonzero(market.cost <= market.affordable)
         if not len(able):
             return Choice()
-        offer = _Basins(self.form, known, market, solved).best(market, able)
+        offer = _Basins(solved, known, market.target).best(market, able)
         return Choice(picks=(Pick(offer=offer, why="of most expected gain per cost^0.4"),))
 
+    def _solved(self, known: Runs, market: Market) -> list[_Solutions]:
+        found = [(form, self.solver.solve(form, known, market)) for form in self.forms]
+        return [
+            _surviving(form, values, known, market.target) for form, values in found if len(values)
+        ]
 
-class _Basins:
-    """The approximate posterior: weights (K,), roots (K, P, P), noise."""
 
-    def __init__(self, form: LineForm, known: Runs, market: Market, values: FloatArray) -> None:
-        self.form = form
-        residual = self._said(values, known.features) - known.loss
-        error = np.mean(residual**2, axis=1)
-        able = np.isfinite(error) & np.isfinite(self._said(values, market.target)).all(axis=1)
-        error, values = error[able], values[able]
-        keep = error <= _SURVIVES * np.min(error, initial=np.inf) + 1e-300
-        self.values, error = values[keep], error[keep]
-        if not len(self.values):
-            self.weights = np.zeros(0)
-            return
-        rows = len(known)
-        spread = max(float(np.var(known.loss)), 1e-12)
-        total = _PRIOR_ROWS * spread + 0.5 * rows * float(error.min())
-        self.noise = total / (_PRIOR_ROWS + 0.5 * rows - 1.0)
-        self.roots = self._roots(known)
-        self.low = max(0.0, float(known.loss.min()) - 1.0) if not known.signed else -np.inf
-        self.high = float(known.loss.max()) + 1.0
-        self._grouped(market.target, error, rows)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Solutions:
+    """Of one form: published values (K, P), and the mean squared error (K,) of each."""
 
-    def _said(self, values: FloatArray, inputs: Mapping[str, FloatArray]) -> FloatArray:
-        form = self.form
-        stacked = np.stack([inputs[name] for name in form.inputs])
-        with np.errstate(all="ignore"):
-            working = form.absorb(values, np.zeros(0))
-            return form.loss(working, form.covariates(stacked, np.zeros(0)))
+    form: LineForm
+    values: FloatArray
+    error: FloatArray
 
-    def _slopes(self, inputs: Mapping[str, FloatArray]) -> FloatArray:
+    def said(self, inputs: Mapping[str, FloatArray]) -> FloatArray:
+        """(K, Q)"""
+        return _said(self.form, self.values, inputs)
+
+    def slopes(self, inputs: Mapping[str, FloatArray]) -> FloatArray:
         """(K, Q, P): by the scaled parameters, logarithms where the lower bound is above zero."""
         form = self.form
         stacked = np.stack([inputs[name] for name in form.inputs])
@@ -121,7 +111,8 @@ class _Basins:
                 slopes[:, k] /= np.maximum(self.values[:, k, None], 1e-300)
         return np.nan_to_num(slopes.swapaxes(1, 2), nan=0.0, posinf=1e100, neginf=-1e100)
 
-    def _roots(self, known: Runs) -> FloatArray:
+    def roots(self, known: Runs, noise: float) -> FloatArray:
+        """(K, P, P): of the covariance of the scaled parameters."""
         low, high = boxes(self.form)
         positive = low > 0
         width = np.where(
@@ -131,27 +122,98 @@ class _Basins:
         )
         prior = (4.0 / width) ** 2
         roots = np.empty((len(self.values), len(low), len(low)))
-        for k, slopes in enumerate(self._slopes(known.features)):
-            matrix = slopes.T @ slopes / self.noise + np.diag(prior)
+        for k, slopes in enumerate(self.slopes(known.features)):
+            matrix = slopes.T @ slopes / noise + np.diag(prior)
             values, axes = np.linalg.eigh(matrix)
             roots[k] = axes / np.sqrt(np.maximum(values, 1e-10 * values[-1]))
         return roots
 
+    def taken(self, chosen: NDArray[np.intp]) -> _Solutions:
+        """Some of them."""
+        return replace(self, values=self.values[chosen], error=self.error[chosen])
+
+
+def _said(form: LineForm, values: FloatArray, inputs: Mapping[str, FloatArray]) -> FloatArray:
+    stacked = np.stack([inputs[name] for name in form.inputs])
+    with np.errstate(all="ignore"):
+        working = form.absorb(values, np.zeros(0))
+        return form.loss(working, form.covariates(stacked, np.zeros(0)))
+
+
+def _surviving(
+    form: LineForm, values: FloatArray, known: Runs, target: Mapping[str, FloatArray]
+) -> _Solutions:
+    """The solutions of a form that have numbers, and little more error than its best."""
+    error = np.mean((_said(form, values, known.features) - known.loss) ** 2, axis=1)
+    able = np.isfinite(error) & np.isfinite(_said(form, values, target)).all(axis=1)
+    able &= error <= _SURVIVES * np.min(error[able], initial=np.inf) + 1e-300
+    return _Solutions(form=form, values=values[able], error=error[able])
+
+
+def _among(solved: Sequence[_Solutions], chosen: NDArray[np.intp]) -> tuple[_Solutions, ...]:
+    """The solutions of these numbers (ascending), counted through all forms."""
+    found: list[_Solutions] = []
+    begin = 0
+    for each in solved:
+        end = begin + len(each.error)
+        own = chosen[(chosen >= begin) & (chosen < end)] - begin
+        if len(own):
+            found.append(each.taken(own))
+        begin = end
+    return tuple(found)
+
+
+class _Basins:
+    """The approximate posterior: weights (K,) of solutions that are one form's after another's,
+    and the noise."""
+
+    def __init__(
+        self, solved: Sequence[_Solutions], known: Runs, target: Mapping[str, FloatArray]
+    ) -> None:
+        self.solved, self.noise = tuple(solved), 0.0
+        error = np.concatenate([each.error for each in solved])
+        self.weights = np.zeros(0)
+        if not len(error):
+            return
+        rows = len(known)
+        spread = max(float(np.var(known.loss)), 1e-12)
+        total = _PRIOR_ROWS * spread + 0.5 * rows * float(error.min())
+        self.noise = total / (_PRIOR_ROWS + 0.5 * rows - 1.0)
+        self.known = known
+        self.low = max(0.0, float(known.loss.min()) - 1.0) if not known.signed else -np.inf
+        self.high = float(known.loss.max()) + 1.0
+        self._grouped(target, error, rows)
+
+    def _asked(self, inputs: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """What each solution says (K, Q), and its slopes times its root (K, Q, P), with zeros
+        where a form has fewer parameters than another."""
+        most = max(len(each.form.parameters) for each in self.solved)
+        said = np.concatenate([each.said(inputs) for each in self.solved])
+        moved = np.zeros((*said.shape, most))
+        begin = 0
+        for each in self.solved:
+            own = np.matmul(each.slopes(inputs), each.roots(self.known, self.noise))
+            moved[begin : begin + len(own), :, : own.shape[2]] = own
+            begin += len(own)
+        return said, moved
+
     def _grouped(self, target: Mapping[str, FloatArray], error: FloatArray, rows: int) -> None:
         """One solution a basin, and its weight."""
-        mean = self._said(self.values, target)
-        moved = np.matmul(self._slopes(target), self.roots)
+        mean, moved = self._asked(target)
         variance = np.sum(moved**2, axis=2) + self.noise
-        leads = basins_of(mean, variance)
-        best = [min(group, key=lambda k: error[k]) for group in leads]
-        score = -0.5 * rows * np.log(np.maximum(error[best], 1e-300) / max(error.min(), 1e-300))
-        weights = np.exp(score - score.max())
+        size = [[float(len(each.form.parameters))] * len(each.error) for each in self.solved]
+        least = max(error.min(), 1e-300)
+        score = -0.5 * rows * np.log(np.maximum(error, 1e-300) / least)
+        score -= 0.5 * math.log(rows) * np.concatenate(size)
+        best = [max(group, key=lambda k: score[k]) for group in basins_of(mean, variance)]
+        weights = np.exp(score[best] - score[best].max())
         weights /= weights.sum()
         kept = weights >= _LEAST_WEIGHT
-        chosen = np.array(best)[kept]
-        self.weights = weights[kept] / weights[kept].sum()
-        self.values, self.roots = self.values[chosen], self.roots[chosen]
+        order = np.argsort(np.array(best)[kept])
+        chosen = np.array(best)[kept][order]
+        self.weights = weights[kept][order] / weights[kept].sum()
         self.mean, self.moved = mean[chosen], moved[chosen]
+        self.solved = _among(self.solved, chosen)
 
     def best(self, market: Market, able: NDArray[np.intp]) -> int:
         """The offer, of those that can be paid, of most expected fall of the squared error at
@@ -159,7 +221,7 @@ class _Basins:
         price = market.cost**COST_EXPONENT
         if not len(self.weights):
             return int(able[np.argmin(market.cost[able])])
-        offers = np.matmul(self._slopes(market.offers), self.roots)
+        said, offers = self._asked(market.offers)
         count = len(market.cost)
         rows = offers.reshape(len(offers), market.outputs, count, -1)
         within = np.zeros(count)
@@ -170,19 +232,18 @@ class _Basins:
             within += weight * np.einsum("qat,qat->q", across, solved)
         if market.outputs > 1 or len(self.weights) == 1:
             return int(able[np.argmax((within / price)[able])])
-        return self._best_of_both(market, able, within, price, rows[:, 0])
+        return self._best_of_both(able, within, price, said, rows[:, 0])
 
     def _best_of_both(
         self,
-        market: Market,
         able: NDArray[np.intp],
         within: FloatArray,
         price: FloatArray,
+        said: FloatArray,
         rows: FloatArray,
     ) -> int:
         """The part between basins is found by quadrature, for an offer at a time; no more can
         fall than there is, so offers are looked at only while that could make one the best."""
-        said = self._said(self.values, market.offers)
         spread = np.sqrt(np.sum(rows**2, axis=2) + self.noise)
         now = self._distance()
         most = (within + now) / price

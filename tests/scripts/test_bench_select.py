@@ -55,15 +55,17 @@ def test_an_unseen_task_is_scored_for_every_rule(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rules = ["active", "cheapest", "published"]
-    words = [word for rule in (*rules, "active_averaged") for word in ("--rule", rule)]
+    averaged = ["active_averaged", "published_averaged"]
+    words = [word for rule in (*rules, *averaged) for word in ("--rule", rule)]
     options = ["--folder", str(folder), "--seeds", "1", "--budget", "20", "--json"]
     assert main([*options, *words]) == 0
     rows = rows_of(capsys)
-    for rule in (*rules, "active_averaged"):
+    for rule in (*rules, *averaged):
         row = rows[("pairs", rule, 20.0)]
         assert -1 <= row["ci_low"] <= row["r2_mean"] <= row["ci_high"] <= 1
     assert rows[("pairs", "active", 20.0)]["r2_mean"] > 0.9
     assert ("gain of active", "cheapest", 20.0) in rows
+    assert ("gain of active", "published_averaged", 20.0) in rows
 
 
 def test_what_is_held_is_not_run_again(

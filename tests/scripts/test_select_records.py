@@ -50,3 +50,10 @@ def test_gains_are_paired_and_tasks_weigh_the_same() -> None:
     assert [row["rule"] for row in gain] == ["cheapest"]
     assert gain[0]["r2_mean"] == pytest.approx((0.1 + 0.3) / 2)
     assert gain[0]["ci_low"] == pytest.approx(0.2) == gain[0]["ci_high"]
+
+
+def test_averages_over_forms_are_paired_with_averages() -> None:
+    runs = [run("a", 0, 0.9), run("all", 0, 0.8, "active_averaged")]
+    runs += [run("a", 0, 0.5, "cheapest"), run("all", 0, 0.7, "cheapest_averaged")]
+    gains = {r["rule"]: r["r2_mean"] for r in records_of(runs) if r["task"] == "gain of active"}
+    assert gains == pytest.approx({"cheapest": 0.4, "cheapest_averaged": 0.1})

@@ -39,7 +39,9 @@ RULES: dict[str, Rule] = {
     "cost_weighted_random": CostWeightedRandom(),
     "d_optimal": DOptimal(learner=PLAIN),
     "v_optimal": VOptimal(learner=PLAIN),
-    "published": Published(form=LINE, solver=Optima(learner=Learner(forms=(LINE,), misfit=None))),
+    "published": Published(
+        forms=(LINE,), solver=Optima(learner=Learner(forms=(LINE,), misfit=None))
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.laws.forms.line import LineForm
+from orchestrator.laws.forms.line import LineForm, law_of
 from orchestrator.laws.runs import Runs
 from orchestrator.policies.buying import Market
 from orchestrator.policies.published import Published, basins_of
@@ -37,7 +37,7 @@ def solutions(count: int = 4) -> np.ndarray:
 
 
 def choice(now: Market) -> int:
-    return Published(form=LINE, solver=Given(solutions())).choose(now).picks[0].offer
+    return Published(forms=(LINE,), solver=Given(solutions())).choose(now).picks[0].offer
 
 
 def only(now: Market, offers: list[int]) -> Market:
@@ -81,3 +81,25 @@ def test_basins_are_the_bunches_of_predictions() -> None:
 def test_one_or_two_solutions_are_one_basin() -> None:
     assert basins_of(np.array([[2.0]]), np.array([[0.1]])) == [[0]]
     assert basins_of(np.array([[2.0], [9.0]]), np.full((2, 1), 0.1)) == [[0, 1]]
+
+
+class OfEach:
+    """Solutions of each form, by the number of its parameters."""
+
+    def __init__(self, values: dict[int, np.ndarray]) -> None:
+        self.values = values
+
+    def solve(self, form: LineForm, runs: Runs, market: Market) -> np.ndarray:
+        return self.values[len(form.parameters)]
+
+
+def test_a_form_that_says_the_same_twice_changes_nothing(known: Market) -> None:
+    both = Published(forms=(LINE, LINE), solver=Given(solutions()))
+    assert both.choose(known).picks[0].offer == choice(known)
+
+
+def test_a_form_that_does_not_fit_changes_nothing(known: Market) -> None:
+    line = law_of("a + b*log(N) + c*log(D)", parameters=["a", "b", "c"])
+    wrong = np.array([[4.0, 0.0, 0.0]])
+    both = Published(forms=(line, LINE), solver=OfEach({3: wrong, 5: solutions()}))
+    assert both.choose(known).picks[0].offer == choice(known)

@@ -128,9 +128,14 @@ def in_order(market: Market, order: NDArray[np.intp], why: str) -> Choice:
 
 def begun_with(market: Market, *, runs: int, share: float, why: str) -> Choice:
     """The cheapest offers, until `runs` have begun in all or a share of the budget is used; the
-    very first whatever it costs."""
+    very first whatever it costs.
+
+    Where a run is offered at several lengths, one that has not begun goes before a longer one, and
+    each is bought once, as long as an even part of that share pays for: no run is begun in halves.
+    """
     spent, picks = market.budget - market.affordable, list[Pick]()
-    order = np.argsort(market.cost, kind="stable")
+    even = (share * market.budget - spent) / max(1, runs - market.begun) if share < 1 else 0.0
+    order = _new_and_long(market, np.argsort(market.cost, kind="stable"), even)
     for pick in in_order(market, order, why).picks:
         spent += float(market.cost[pick.offer])
         first = not picks and not market.begun
@@ -138,6 +143,23 @@ def begun_with(market: Market, *, runs: int, share: float, why: str) -> Choice:
             break
         picks.append(pick)
     return Choice(picks=tuple(picks))
+
+
+def _new_and_long(market: Market, order: NDArray[np.intp], even: float) -> NDArray[np.intp]:
+    """The offers in this order, of runs that have not begun where there are such: of each the
+    longest that costs `even` at most, or its cheapest. The order itself where all have begun."""
+    begun = set[int]() if market.known is None else set(market.known.trial.tolist())
+    lengths: dict[int, list[int]] = {}
+    for offer in order.tolist():
+        owner = int(market.owner[offer])
+        if owner not in begun:
+            lengths.setdefault(owner, []).append(offer)
+    if not lengths:
+        return order
+    paid = [[o for o in offers if market.cost[o] <= even] for offers in lengths.values()]
+    cheapest = [offers[0] for offers in lengths.values()]
+    chosen = [able[-1] if able else first for able, first in zip(paid, cheapest, strict=True)]
+    return np.array(chosen, dtype=np.intp)
 
 
 class Teaching:

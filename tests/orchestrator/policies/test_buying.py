@@ -94,3 +94,29 @@ def test_an_order_passes_over_what_does_not_fit() -> None:
     spent = float(sum(now.cost[pick.offer] for pick in picks))
     rest = np.setdiff1d(np.arange(len(now.cost)), [pick.offer for pick in picks])
     assert spent <= 0.02 < spent + float(now.cost[rest].min())
+
+
+def test_a_start_buys_each_run_once_as_long_as_an_even_part_of_its_share_pays_for() -> None:
+    now, _ = market([], places=2)
+    # Each owner's 4 lengths cost 1, 2, 4 and 8 times its size.
+    size = np.repeat(np.arange(1.0, 10.0), 4)
+    now = replace(
+        now,
+        owner=np.repeat(np.arange(9), 4),
+        cost=size * np.tile([1.0, 2.0, 4.0, 8.0], 9),
+        budget=200.0,
+        affordable=200.0,
+        total=float(size.sum() * 15 / 4),
+    )
+    picks = begun_with(now, runs=5, share=0.25, why="a start").picks
+    # 50 for 5 runs: 10 each, so the smallest is trained to its end at once, the next to a half.
+    assert [(pick.offer // 4, pick.offer % 4) for pick in picks] == [(0, 3), (1, 2)]
+    # Size 9 has not begun, so it goes before a longer length of those that have.
+    seen, _ = market([0, 1, 2, 3], places=1)
+    known = seen.known
+    assert known is not None
+    later = replace(
+        now, known=replace(known, trial=np.arange(4)), known_cost=np.ones(4), affordable=160.0
+    )
+    last = begun_with(later, runs=5, share=0.25, why="a start").picks
+    assert [pick.offer // 4 for pick in last] == [4]

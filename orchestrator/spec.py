@@ -153,13 +153,19 @@ class SweepSpec(Block):
     @classmethod
     def _aim_follows(cls, data: object) -> object:
         """Who says where the law must be right, or what would be deployed, and buys for it, need
-        not name the aim."""
+        not name the aim; who says both has to, since a policy serves one."""
         given = _mapping(data)
         if given is None or "aim" in given or _kind(given.get("policy")) != "active":
             return data
         places = {"target": given.get("target"), "recommend": given.get("deployment_flops")}
         named = [aim for aim, place in places.items() if place is not None]
-        return {**given, "aim": named[0]} if len(named) == 1 else data
+        if len(named) > 1:
+            raise FieldError(
+                "deployment_flops",
+                "stands beside target, and policy active buys for one of them: add aim: target, "
+                "aim: recommend or aim: frontier (the report answers all three)",
+            )
+        return {**given, "aim": named[0]} if named else data
 
     @model_validator(mode="before")
     @classmethod

@@ -167,7 +167,13 @@ def test_differences_name_the_key_and_both_values(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "allowed",
-    ["budget.lost=20%", "budget.gpu_hours=3", "tracking.mlflow=false", "resources.backend=inline"],
+    [
+        "budget.lost=20%",
+        "budget.flops=30%",
+        "budget.gpu_hours=3",
+        "tracking.mlflow=false",
+        "resources.backend=inline",
+    ],
 )
 def test_a_resume_may_change_where_and_how(file: Path, allowed: str) -> None:
     assert differences(load_spec(file), load_spec(file, [allowed]))
@@ -176,7 +182,13 @@ def test_a_resume_may_change_where_and_how(file: Path, allowed: str) -> None:
 
 @pytest.mark.parametrize(
     "frozen",
-    ["seed=1", "budget.flops=30%", "trial.batch_tokens=2048", "space.model.width=[32]", "name=b"],
+    [
+        "seed=1",
+        "deployment_flops=1e20",
+        "trial.batch_tokens=2048",
+        "space.model.width=[32]",
+        "name=b",
+    ],
 )
 def test_a_resume_may_not_change_what_is_tried(file: Path, frozen: str) -> None:
     assert len(frozen_differences(load_spec(file), load_spec(file, [frozen]))) == 1
@@ -269,7 +281,7 @@ DEPLOYED = "deployment_flops=1e21"
 
 @pytest.mark.parametrize(
     ("asked", "aim"),
-    [([AT], "target"), ([DEPLOYED], "recommend"), ([], "frontier"), ([AT, DEPLOYED], "frontier")],
+    [([AT], "target"), ([DEPLOYED], "recommend"), ([], "frontier")],
 )
 def test_the_aim_of_active_follows_from_what_is_asked(
     asked: list[str], aim: str, file: Path
@@ -278,6 +290,13 @@ def test_the_aim_of_active_follows_from_what_is_asked(
     assert spec.aim == aim
     assert spec_from_json(canonical_json(spec)) == spec
     assert load_spec(file, ["policy=uniform", *asked]).aim == "frontier"
+
+
+def test_with_two_places_the_aim_of_active_is_the_users_to_say(file: Path) -> None:
+    with pytest.raises(SpecError, match="add aim: target, aim: recommend or aim: frontier"):
+        load_spec(file, ["policy=active", AT, DEPLOYED])
+    for aim in ("target", "recommend", "frontier"):
+        assert load_spec(file, ["policy=active", AT, DEPLOYED, f"aim={aim}"]).aim == aim
 
 
 def test_a_stated_aim_stands(file: Path) -> None:

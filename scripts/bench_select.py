@@ -31,7 +31,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -208,12 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     laws = YAML(typ="safe").load(asked.folder / "laws.yaml")
     budgets = [float(word) / 100 for word in asked.budget.split(",")]
     fixed = {"boxes": asked.boxes, "budgets_pct": [round(100 * b, 6) for b in budgets]}
-    held: dict[tuple[Any, ...], dict[str, Any]] = {}
-    if asked.out is not None and asked.out.is_file():
-        for line in asked.out.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if all(record[name] == value for name, value in fixed.items()):
-                held[key_of(record)] = record
+    held = kept(asked.out, fixed)
     wanted = [
         (task, (form, rule, asked.fitter, seed))
         for task in tasks_of(asked.folder)
@@ -238,6 +233,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         print(table(rows))
     return 0
+
+
+def kept(out: Path | None, fixed: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Records of earlier runs with these settings; a line that a kill cut short is left out."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    if out is None or not out.is_file():
+        return found
+    text = out.read_text(encoding="utf-8")
+    if text and not text.endswith("\n"):
+        with out.open("a", encoding="utf-8") as file:
+            file.write("\n")
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if all(record[name] == value for name, value in fixed.items()):
+            found[key_of(record)] = record
+    return found
 
 
 def worked(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[dict[str, Any]]:

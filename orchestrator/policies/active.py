@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 from orchestrator.laws.errors import FitError
-from orchestrator.policies.buying import Choice, Market, begun_with, greedy
+from orchestrator.policies.buying import Choice, Market, begun_with, cheapest, greedy
 from orchestrator.policies.posterior import Learner
 
 START_SHARE = 0.25
@@ -50,5 +50,5 @@ class Active:
             teaching = self.learner.learn(market).teaching(market)
         except FitError as error:
             why = f"the cheapest, since no law can be fitted yet: {error}"
-            return begun_with(market, runs=market.begun + 1, share=1.0, why=why)
+            return cheapest(market, why)
         return greedy(market, teaching, enough=self.half_width, least_rate=self.worth)

@@ -36,12 +36,13 @@ class Market:
     same number of outputs, and their inputs stand output by output.
 
     offers: inputs by name (outputs * Q,). cost (Q,), above zero. owner (Q,): offers of one owner
-    are lengths of one run, of which one is bought. affordable: what may be spent now. budget: of
-    the whole sweep; total: what all that could be run would cost. places: how many may be bought
-    now. known: rows seen, None before the first; known_cost (rows,): what the run of a row cost.
-    flying: inputs of rows on their way. target: inputs where the law must be right. everywhere:
-    inputs of all that could ever be run. seed: of this decision; sweep_seed: of all of them.
-    said: an amount in the unit of cost and budget, in words.
+    are lengths of one run, of which one is bought; it is the trial of the rows known of that run.
+    affordable: what may be spent now. budget: of the whole sweep; total: what all that could be
+    run would cost. places: how many may be bought now. known: rows seen, None before the first;
+    known_cost (rows,): what the run of a row cost. flying: inputs of rows on their way;
+    flying_owner: of each run there. target: inputs where the law must be right. everywhere: inputs
+    of all that could ever be run. seed: of this decision; sweep_seed: of all of them. said: an
+    amount in the unit of cost and budget, in words.
     """
 
     offers: Mapping[str, FloatArray]
@@ -59,6 +60,7 @@ class Market:
     outputs: int
     seed: int
     sweep_seed: int
+    flying_owner: tuple[int, ...] = ()
     said: Callable[[float], str] = _in_flops
 
     @property
@@ -72,9 +74,10 @@ class Market:
         return len(next(iter(self.flying.values()), ())) // self.outputs
 
     @property
-    def begun(self) -> int:
-        """Runs known or on their way."""
-        return self.seen + self.in_flight
+    def begun(self) -> frozenset[int]:
+        """Owners of the runs that are known, on their way, or both."""
+        known = () if self.known is None else self.known.trial.tolist()
+        return frozenset((*map(int, known), *self.flying_owner))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,39 +130,44 @@ def in_order(market: Market, order: NDArray[np.intp], why: str) -> Choice:
 
 
 def begun_with(market: Market, *, runs: int, share: float, why: str) -> Choice:
-    """The cheapest offers, until `runs` have begun in all or a share of the budget is used; the
-    very first whatever it costs.
+    """The cheapest offers of runs that have not begun, until `runs` have or a share of the budget
+    is used; the very first whatever it costs.
 
-    Where a run is offered at several lengths, one that has not begun goes before a longer one, and
-    each is bought once, as long as an even part of that share pays for: no run is begun in halves.
+    Where a run is offered at several lengths, it is bought once, as long as an even part of that
+    share pays for: no run is begun in halves, and a longer length of one is no further run.
     """
     spent, picks = market.budget - market.affordable, list[Pick]()
-    even = (share * market.budget - spent) / max(1, runs - market.begun) if share < 1 else 0.0
-    order = _new_and_long(market, np.argsort(market.cost, kind="stable"), even)
-    for pick in in_order(market, order, why).picks:
+    begun = market.begun
+    even = (share * market.budget - spent) / max(1, runs - len(begun)) if share < 1 else 0.0
+    for pick in in_order(market, _new_and_long(market, even), why).picks:
         spent += float(market.cost[pick.offer])
-        first = not picks and not market.begun
-        if market.begun + len(picks) >= runs or (spent > share * market.budget and not first):
+        first = not picks and not begun
+        if len(begun) + len(picks) >= runs or (spent > share * market.budget and not first):
             break
         picks.append(pick)
     return Choice(picks=tuple(picks))
 
 
-def _new_and_long(market: Market, order: NDArray[np.intp], even: float) -> NDArray[np.intp]:
-    """The offers in this order, of runs that have not begun where there are such: of each the
-    longest that costs `even` at most, or its cheapest. The order itself where all have begun."""
-    begun = set[int]() if market.known is None else set(market.known.trial.tolist())
-    lengths: dict[int, list[int]] = {}
-    for offer in order.tolist():
+def _new_and_long(market: Market, even: float) -> NDArray[np.intp]:
+    """Of each run that has not begun, the cheapest first, the longest offer that costs `even` at
+    most, or its cheapest."""
+    begun, lengths = market.begun, dict[int, list[int]]()
+    for offer in np.argsort(market.cost, kind="stable").tolist():
         owner = int(market.owner[offer])
         if owner not in begun:
             lengths.setdefault(owner, []).append(offer)
-    if not lengths:
-        return order
     paid = [[o for o in offers if market.cost[o] <= even] for offers in lengths.values()]
     cheapest = [offers[0] for offers in lengths.values()]
     chosen = [able[-1] if able else first for able, first in zip(paid, cheapest, strict=True)]
     return np.array(chosen, dtype=np.intp)
+
+
+def cheapest(market: Market, why: str) -> Choice:
+    """The one offer of least cost, of runs that are not begun where there are any."""
+    fresh = begun_with(market, runs=len(market.begun) + 1, share=1.0, why=why)
+    if fresh.picks:
+        return fresh
+    return Choice(picks=in_order(market, np.argsort(market.cost, kind="stable"), why).picks[:1])
 
 
 class Teaching:
@@ -200,6 +208,11 @@ class Teaching:
         squares = np.einsum("aqt,bqt->qab", across, across)
         moved = np.asarray(np.linalg.solve(joint, squares), dtype=np.float64)
         return np.trace(moved, axis1=1, axis2=2) / len(self._variance)
+
+    def savings(self) -> FloatArray:
+        """(Q,): the share of the half-width at the target that each offer would save."""
+        left = 1.0 - self.gains() / max(float(self._variance.mean()), 1e-300)
+        return 1.0 - np.sqrt(np.maximum(left, 0.0))
 
     def expected(self, offer: int) -> tuple[float, float] | None:
         """Loss expected of an offer of one output, and the sd of an observation of it."""
@@ -262,21 +275,31 @@ def greedy(
         if not able.any():
             break
         gains = teaching.knowledge() if by_knowledge else teaching.gains()
-        offer = int(np.argmax(np.where(able, gains / price, -math.inf)))
+        worth = able
+        if least_rate > 0:
+            rate = teaching.savings() * market.budget / market.cost
+            worth = able & (rate >= least_rate)
+            if not worth.any():
+                best = int(np.argmax(np.where(able, rate, -math.inf)))
+                why = _worthless(market, best, teaching, least_rate)
+                return Choice(picks=tuple(picks), ended=None if picks else why)
+        offer = int(np.argmax(np.where(worth, gains / price, -math.inf)))
         loss, sd = teaching.expected(offer) or (None, None)
         teaching.buy(offer)
         after, cost = teaching.half_width, float(market.cost[offer])
-        saved = (before - after) / max(before, 1e-300)
-        if saved < least_rate * cost / market.budget:
-            why = (
-                f"the best that could be bought, for {market.said(cost)}, is expected to save "
-                f"{100 * saved:.2g} % of the half-width at the target, {before:.3g}: not worth "
-                f"its cost, {100 * cost / market.budget:.2g} % of the budget (policy.worth "
-                f"{least_rate:g})"
-            )
-            return Choice(picks=tuple(picks), ended=None if picks else why)
         why = f"expected half-width at the target {before:.3g} -> {after:.3g} (90 %, of log loss)"
         picks.append(Pick(offer=offer, why=why, before=before, after=after, loss=loss, sd=sd))
         free &= market.owner != market.owner[offer]
         left -= cost
     return Choice(picks=tuple(picks))
+
+
+def _worthless(market: Market, offer: int, teaching: Teaching, least_rate: float) -> str:
+    """That not even the offer that saves most for its cost is worth it, in words."""
+    cost, saved = float(market.cost[offer]), float(teaching.savings()[offer])
+    return (
+        f"what saves most for its cost, {market.said(cost)}, is expected to save "
+        f"{100 * saved:.2g} % of the half-width at the target, {teaching.half_width:.3g}: not "
+        f"worth its cost, {100 * cost / market.budget:.2g} % of the budget "
+        f"(policy.worth {least_rate:g})"
+    )

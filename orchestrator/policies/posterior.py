@@ -20,7 +20,7 @@ from orchestrator.laws.misfit import SD, misfit_over
 from orchestrator.laws.refining import NOISE, Scene
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.scarce import Belief, believed, optima
-from orchestrator.policies.buying import Choice, Market, Teaching, begun_with, greedy
+from orchestrator.policies.buying import Choice, Market, Teaching, begun_with, cheapest, greedy
 from orchestrator.policies.trust import Remembered
 from orchestrator.values import FloatArray
 
@@ -278,5 +278,5 @@ def classical_design(learner: Learner, market: Market, *, by_knowledge: bool) ->
         teaching = learner.learn(market).alone().teaching(market)
     except FitError as error:
         why = f"the cheapest, since no law can be fitted yet: {error}"
-        return begun_with(market, runs=market.begun + 1, share=1.0, why=why)
+        return cheapest(market, why)
     return greedy(market, teaching, by_knowledge=by_knowledge)

@@ -29,6 +29,7 @@ from orchestrator.policies.buying import (
     Market,
     Pick,
     begun_with,
+    cheapest,
 )
 from orchestrator.values import FloatArray
 
@@ -70,7 +71,7 @@ class Published:
         known = market.known
         solved = [] if known is None else self._solved(known, market)
         if known is None or not solved:
-            return begun_with(market, runs=market.begun + 1, share=1.0, why="no fit: the cheapest")
+            return cheapest(market, "no fit: the cheapest")
         able = np.flatnonzero(market.cost <= market.affordable)
         if not len(able):
             return Choice()

@@ -98,11 +98,8 @@ def market_of(
     lacks an input."""
     prices = prices or IN_FLOPS.prices(state)
     names = tuple(target)
-    flying = [
-        (trial.candidate, trial.trunk.target)
-        for trial in state.trials.values()
-        if trial.trunk.unfinished and not trial.out
-    ]
+    away = [trial for trial in state.trials.values() if trial.trunk.unfinished and not trial.out]
+    flying = [(trial.candidate, trial.trunk.target) for trial in away]
     all_lengths = [(c, tokens) for c in state.pool for tokens in lengths_of(c, lengths)]
     seed = int(randomness(state).integers(2**31))
     known, cost = rows_known(state, names, lengths)
@@ -122,6 +119,7 @@ def market_of(
         outputs=1,
         seed=seed,
         sweep_seed=state.terms.seed,
+        flying_owner=tuple(state.pool.position(trial.id) for trial in away),
         said=prices.said,
     )
 

@@ -78,6 +78,11 @@ def test_what_is_held_is_not_run_again(
     assert main([*words, "--out", str(out)]) == 0
     assert out.read_text() == first and len(first.splitlines()) == 1
     assert "1 of them held" in capsys.readouterr().err
+    out.write_text(first[:-20])
+    assert main([*words, "--out", str(out)]) == 0
+    assert "0 of them held" in capsys.readouterr().err
+    assert main([*words, "--out", str(out)]) == 0
+    assert "1 of them held" in capsys.readouterr().err
 
 
 def test_no_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

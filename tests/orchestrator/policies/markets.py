@@ -77,6 +77,7 @@ def market(
         outputs=outputs,
         seed=seed,
         sweep_seed=seed,
+        flying_owner=tuple(int(row) for row in away),
     ), free
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.policies.buying import Teaching, begun_with, greedy, in_order
+from orchestrator.policies.buying import Teaching, begun_with, cheapest, greedy, in_order
 from tests.orchestrator.policies.markets import market
 
 RNG = np.random.default_rng(3)
@@ -120,3 +120,37 @@ def test_a_start_buys_each_run_once_as_long_as_an_even_part_of_its_share_pays_fo
     )
     last = begun_with(later, runs=5, share=0.25, why="a start").picks
     assert [pick.offer // 4 for pick in last] == [4]
+
+
+def test_what_is_worth_its_cost_is_bought_though_a_dearer_one_gains_more() -> None:
+    # The first offer gains more per cost^0.4, and costs .9 of the budget to save a quarter.
+    offers, target = np.array([[1.0, 0.0], [0.0, 0.12]]), np.array([[1.0, 1.0]])
+    now, _ = market([], budget=1.0, places=1)
+    now = replace(now, cost=np.array([0.9, 0.01]), owner=np.array([0, 1]))
+
+    def teaching() -> Teaching:
+        return Teaching(offers, target, outputs=1, noise=0.3)
+
+    assert [pick.offer for pick in greedy(now, teaching()).picks] == [0]
+    assert [pick.offer for pick in greedy(now, teaching(), least_rate=1.0).picks] == [1]
+    saved = teaching().savings()
+    bought = teaching()
+    bought.buy(1)
+    assert saved[1] == pytest.approx(1 - bought.half_width / teaching().half_width)
+    stopped = greedy(now, teaching(), least_rate=10.0)
+    assert (
+        not stopped.picks and stopped.ended is not None and "for its cost, 0.01" in stopped.ended
+    )
+
+
+def test_a_run_that_flies_and_is_known_has_begun_once() -> None:
+    now, _ = market([0, 1, 2], budget=1.0, flying=[2, 3])
+    assert now.begun == {0, 1, 2, 3}
+
+
+def test_a_longer_length_begins_no_run() -> None:
+    now, _ = market([0, 1], budget=1.0, places=2)
+    now = replace(now, owner=now.owner % 2)
+    assert not begun_with(now, runs=5, share=1.0, why="a start").picks
+    last = cheapest(now, "no law yet").picks
+    assert len(last) == 1 and now.cost[last[0].offer] == now.cost.min()

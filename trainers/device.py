@@ -46,6 +46,11 @@ class Device:
     def is_cuda(self) -> bool:
         return self.device.type == "cuda"
 
+    def relax(self) -> None:
+        """Return what torch keeps in reserve on a GPU: others may share it."""
+        if self.is_cuda:
+            torch.cuda.empty_cache()
+
     def describe(self) -> dict[str, str | int | None]:
         """What a journal should remember of the machine: versions, device, precision."""
         cuda = self.is_cuda

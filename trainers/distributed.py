@@ -80,25 +80,46 @@ ALONE = Group()
 
 
 @contextmanager
-def joined(rank: int, workers: int, rendezvous: str, device: str = "cpu") -> Generator[Group]:
+def joined(
+    rank: int,
+    workers: int,
+    rendezvous: str,
+    device: str = "cpu",
+    *,
+    local_rank: int | None = None,
+) -> Generator[Group]:
     """Meet the other processes at `rendezvous` (`tcp://host:port` or `file:///path`).
 
     Every process calls it with its own rank, from 0. On `cuda` each takes one of the devices that
-    it sees, by its rank; where each sees but one, that one.
+    it sees, by its `local_rank` among those of its machine (else by its rank); where each sees but
+    one, that one. A process that fails inside leaves its nccl group as it is, and can join no
+    other: taking it down is a call that all make, and the others may wait in a sum that never
+    comes.
     """
-    if device == "cuda":
-        torch.cuda.set_device(rank % torch.cuda.device_count())
+    cuda = torch.device("cuda", _place(rank, local_rank)) if device == "cuda" else None
+    if cuda is not None:
+        torch.cuda.set_device(cuda)
     distributed.init_process_group(
-        "nccl" if device == "cuda" else "gloo",
+        "gloo" if cuda is None else "nccl",
         init_method=rendezvous,
         rank=rank,
         world_size=workers,
         timeout=TIMEOUT,
+        device_id=cuda,
     )
+    failed = False
     try:
         yield Group(rank=rank, workers=workers)
+    except BaseException as error:
+        failed = not isinstance(error, GeneratorExit)
+        raise
     finally:
-        distributed.destroy_process_group()
+        if cuda is None or not failed:  # those of gloo see the connection closed
+            distributed.destroy_process_group()
+
+
+def _place(rank: int, local_rank: int | None) -> int:
+    return (rank if local_rank is None else local_rank) % torch.cuda.device_count()
 
 
 @contextmanager
@@ -112,6 +133,12 @@ def launched(device: str) -> Generator[Group]:
         yield ALONE
         return
     cuda = device != "cpu" and torch.cuda.is_available()
-    rank = int(os.environ["RANK"])
-    with joined(rank, workers, "env://", "cuda" if cuda else "cpu") as group:
+    rank, local_rank = int(os.environ["RANK"]), os.environ.get("LOCAL_RANK")
+    with joined(
+        rank,
+        workers,
+        "env://",
+        "cuda" if cuda else "cpu",
+        local_rank=None if local_rank is None else int(local_rank),
+    ) as group:
         yield group

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.device import Device
-from trainers.memory import TooLarge
+from trainers.memory import TooLarge, out_of_memory, win_back
 
 # What stays in a core's cache, and what fills a GPU; its logits (bf16, fp32 and their softmax, ten
 # bytes each) are kept within a few GB.
@@ -38,11 +38,13 @@ def held_out_total(
     while True:
         try:
             return _total(network, windows.split(rows), device, members)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if rows == 1:
                 raise TooLarge(error, members) from error
         rows //= 2
-        torch.cuda.empty_cache()
+        win_back()
         log.warning("the held-out slice does not fit into memory; reading it by %d rows", rows)
 
 

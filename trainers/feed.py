@@ -83,7 +83,11 @@ def fits(size: int, device: Device) -> bool:
     if not device.is_cuda:
         return False
     free, _ = torch.cuda.mem_get_info(device.device)
-    return size <= SHARE_OF_MEMORY * free
+    # What the run before left in torch's reserve is as good as free.
+    reserve = torch.cuda.memory_reserved(device.device) - torch.cuda.memory_allocated(
+        device.device
+    )
+    return size <= SHARE_OF_MEMORY * (free + reserve)
 
 
 def _resident(tokens: NDArray[np.unsignedinteger], device: torch.device) -> Tensor:

@@ -25,7 +25,7 @@ from trainers.config import ModelConfig, TrainConfig
 from trainers.device import Device
 from trainers.distributed import ALONE, Group
 from trainers.feed import Feed
-from trainers.memory import TooLarge
+from trainers.memory import TooLarge, out_of_memory, win_back
 from trainers.network import build_network, move
 from trainers.optimizer import apply_gradients, build_optimizer
 
@@ -120,7 +120,9 @@ class Learner:
         while True:
             try:
                 return self._accumulated(windows, self.micro_batch or len(windows))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 # Of a group each cuts its own share: what is added up is the same.
                 rows = smaller(len(windows), self.micro_batch or len(windows))
                 if rows is None:
@@ -129,7 +131,7 @@ class Learner:
             if isinstance(self._pass, Compiled):
                 self._pass = Compiled(self.network)  # a graph's gradients die with its next pass
             self.optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
+            win_back()
             log.warning(
                 "the batch does not fit into memory; going on by %d rows", self.micro_batch
             )

@@ -87,6 +87,12 @@ class Lockstep:
 
     def reports(self, stops: Sequence[Callable[[], bool]]) -> Iterator[tuple[int, Report]]:
         """Train from place to place, and tell of each member at each."""
+        try:
+            yield from self._reports(stops)
+        finally:
+            self.device.relax()
+
+    def _reports(self, stops: Sequence[Callable[[], bool]]) -> Iterator[tuple[int, Report]]:
         for course in self.courses:
             course.begin()
         elapsed = 0.0

@@ -71,10 +71,17 @@ class Run:
         self._held_out_count = len(held_out)
         mine = held_out[group.rank :: group.workers]
         self.held_out = torch.from_numpy(mine).to(device.device)
-        self.learner = Learner(config, device, flops=course.flops_left, group=group)
+        mine_flops = course.flops_left / group.workers
+        self.learner = Learner(config, device, flops=mine_flops, group=group)
 
     def reports(self, stop: Callable[[], bool]) -> Iterator[Report]:
         """Train from place to place, and tell of each."""
+        try:
+            yield from self._reports(stop)
+        finally:
+            self.device.relax()
+
+    def _reports(self, stop: Callable[[], bool]) -> Iterator[Report]:
         course = self.course
         if self.group.leads:
             course.begin()

@@ -1,13 +1,21 @@
-"""Memory that does not suffice: how it is recognised, and what is told once nothing can be cut.
+"""Memory that does not suffice: how it is recognised, won back, and told once nothing can be cut.
 
-Touches nothing.
+Touches the memory that torch keeps in reserve on a GPU, and Python's garbage.
 """
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
-_ON_CPU = "DefaultCPUAllocator"
+# Where torch has no type for it: the host's allocator; the driver and its libraries, which take
+# memory past torch's own reserve (cublasCreate in a new thread, pytorch issue 128601).
+_SAID = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 class TooLarge(RuntimeError):
@@ -27,4 +35,11 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether memory did not suffice, on a GPU or on the host."""
     if isinstance(error, TooLarge | torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and _ON_CPU in str(error)
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
+
+
+def win_back() -> None:
+    """Return to the device what nothing refers to any more, in cycles of references or in torch's
+    reserve. To be called once the exception, whose frames hold tensors, is gone."""
+    gc.collect()
+    torch.cuda.empty_cache()

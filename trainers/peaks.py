@@ -3,7 +3,8 @@
 Convention: `mfu` is FLOPs of training by the exact convention of `trainers.flops` (attention not
 halved for causality, the head counted, the embedding not; PaLM, appendix B) per second, over the
 makers' dense bf16 peak of the whole device (fp16 where there is no bf16; sparsity never counted).
-Sources are the makers' data sheets. A device outside the table has no MFU: none is guessed.
+Sources are the makers' data sheets. A device outside the table has no MFU, nor has a slice of one
+(MIG): none is guessed.
 Touches nothing and imports no torch.
 """
 
@@ -41,6 +42,8 @@ _PEAKS: tuple[tuple[tuple[str, ...], float], ...] = (
 def peak_flops(device_name: str) -> float | None:
     """Dense bf16 FLOP/s of a device by its name as the driver tells it; None if not known."""
     words = set(device_name.replace("-", " ").split())
+    if "MIG" in words:
+        return None
     for wanted, peak in _PEAKS:
         if words.issuperset(wanted):
             return peak

@@ -25,7 +25,7 @@ from trainers.config import TrainConfig
 from trainers.device import Device
 from trainers.feed import Feed
 from trainers.learner import Build, compiles, garbage_kept, smaller
-from trainers.memory import TooLarge
+from trainers.memory import TooLarge, out_of_memory, win_back
 from trainers.network import build_network, move
 from trainers.optimizer import Role, roles
 from trainers.stacked import Stack
@@ -98,7 +98,9 @@ class StackedLearner:
             rows = self.micro_batch or len(windows) // members
             try:
                 return self._accumulated(windows, rows)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 fewer = smaller(len(windows) // members, rows)
                 if fewer is None:
                     raise TooLarge(error, members) from error
@@ -107,7 +109,7 @@ class StackedLearner:
                 self._pass = Compiled(self.stack)  # a graph's gradients die with its next pass
             for weight in self._weights.values():
                 weight.grad = None
-            torch.cuda.empty_cache()
+            win_back()
             log.warning(
                 "the batches do not fit into memory; going on by %d rows of each of %d",
                 fewer,

@@ -53,7 +53,10 @@ def test_absent_cuda(make_config: Make) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 def test_cuda_is_taken_when_there_is_one(make_config: Make) -> None:
     described = choose_device(make_config(device="auto")).describe()
-    assert (described["device"], described["precision"]) == ("cuda", "bf16")
+    ampere = torch.cuda.get_device_capability() >= (8, 0)
+    assert described["device"] == "cuda"
+    assert described["precision"] == ("bf16" if ampere else "fp32")
     assert described["cuda"] is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from trainers.checkpoint import read_position
 from trainers.config import TrainConfig
-from trainers.distributed import ALONE, Group, GroupError, launched
+from trainers.distributed import ALONE, Group, GroupError, joined, launched
 from trainers.loop import train
 
 Make = Callable[..., TrainConfig]
@@ -149,3 +149,59 @@ def test_without_a_launcher_one_is_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with launched("auto") as group:
         assert group == ALONE
+
+
+class Recorded:
+    """What is asked of torch.distributed and of CUDA, on a machine of four GPUs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken: list[torch.device] = []
+        self.groups: list[dict[str, Any]] = []
+        self.destroyed = 0
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+        monkeypatch.setattr(torch.cuda, "set_device", self.taken.append)
+        monkeypatch.setattr(torch.distributed, "init_process_group", self.init)
+        monkeypatch.setattr(torch.distributed, "destroy_process_group", self.destroy)
+
+    def init(self, backend: str, **options: Any) -> None:
+        self.groups.append({"backend": backend, **options})
+
+    def destroy(self) -> None:
+        self.destroyed += 1
+
+
+@pytest.mark.parametrize(("local_rank", "place"), [(None, 1), (2, 2)])
+def test_a_process_takes_its_gpu_before_it_joins(
+    monkeypatch: pytest.MonkeyPatch, local_rank: int | None, place: int
+) -> None:
+    seen = Recorded(monkeypatch)
+    with joined(5, 8, "file:///x", "cuda", local_rank=local_rank) as group:
+        assert group == Group(rank=5, workers=8)
+    device = torch.device("cuda", place)
+    assert seen.taken == [device]
+    assert [(g["backend"], g["device_id"]) for g in seen.groups] == [("nccl", device)]
+    assert seen.destroyed == 1
+
+
+@pytest.mark.parametrize(("device", "destroyed"), [("cpu", 1), ("cuda", 0)])
+def test_who_fails_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch, device: str, destroyed: int
+) -> None:
+    """Destroying an nccl group is collective, and the others are in the middle of a sum."""
+    seen = Recorded(monkeypatch)
+    with pytest.raises(ZeroDivisionError), joined(0, 2, "file:///x", device):
+        raise ZeroDivisionError
+    assert seen.destroyed == destroyed
+
+
+def test_who_is_closed_takes_its_group_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Recorded(monkeypatch)
+
+    def reports() -> Generator[int]:
+        with joined(0, 2, "file:///x", "cuda"):
+            yield from range(2)
+
+    told = reports()
+    next(told)
+    told.close()
+    assert seen.destroyed == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ def test_compiled_against_eager(make_config: Make, tmp_path: Path, wish: str) ->
 
 
 @pytest.mark.timeout(600)
+def test_graphs_in_one_thread_after_another(make_config: Make, tmp_path: Path) -> None:
+    """As in a process that runs its jobs in threads."""
+    config = configured(make_config, compile="graphs")
+    told: list[list[float]] = []
+    for turn in range(3):
+        folder = tmp_path / str(turn)
+        thread = threading.Thread(target=lambda f=folder: told.append(losses(run(config, f))))
+        thread.start()
+        thread.join()
+    assert len(told) == 3
+    assert told[1] == pytest.approx(told[0], abs=0.05)
+    assert told[2] == pytest.approx(told[0], abs=0.05)
+
+
+@pytest.mark.timeout(600)
 def test_another_trial_of_a_shape_compiles_nothing(make_config: Make) -> None:
     from torch._dynamo.utils import counters
 
@@ -102,6 +118,8 @@ def test_resume(make_config: Make, tmp_path: Path) -> None:
 
 
 def test_lockstep_against_single(make_config: Make, tmp_path: Path) -> None:
+    """At rates that leave rounding alone: weights moved by 5e-4 of themselves, as TF32 rounds,
+    move a loss by 1e-4 at these, by .05 at 3e-3."""
     members = [
         Member(
             config=configured(
@@ -112,7 +130,7 @@ def test_lockstep_against_single(make_config: Make, tmp_path: Path) -> None:
             ),
             folder=tmp_path / f"m{seed}",
         )
-        for seed, rate in enumerate((1e-3, 3e-3, 1e-2))
+        for seed, rate in enumerate((3e-4, 6e-4, 1e-3))
     ]
     together: dict[int, list[Report]] = {}
     for place, report in train_lockstep(members, until=END):
@@ -137,6 +155,8 @@ def test_memory_after_a_stop(make_config: Make, tmp_path: Path) -> None:
     del abandoned
     gc.collect()
     assert torch.cuda.memory_allocated() <= before + 2**20
+    # Nor kept in reserve: another process may share the device.
+    assert torch.cuda.memory_reserved() <= torch.cuda.memory_allocated() + 2**26
 
 
 def test_tokens_live_on_the_device_and_give_the_same_windows(

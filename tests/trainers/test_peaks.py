@@ -25,6 +25,7 @@ from trainers.peaks import mfu, peak_flops
         ("Tesla V100-SXM2-16GB", 125e12),
         ("x86_64 AVX512", None),
         ("NVIDIA H1000", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
     ],
 )
 def test_peaks_by_name(name: str, peak: float | None) -> None:

@@ -1,9 +1,15 @@
 """Whether an annealed law is as sure as it should be: fitted without the largest sizes, trunks and
 cooldowns, and asked for the annealed ends that it has not seen.
 
-Touches nothing. The test and the factor are those of `calibration`: errors that are too rare under
-a true law widen it, fewer degrees of freedom than there are errors where one wrong slope makes
-several of them. The targets of a sweep take no part.
+Touches nothing. The test is that of `calibration`: errors that are too rare under a true law widen
+it, fewer degrees of freedom than there are errors where one wrong slope makes several of them. But
+few sizes have cooldowns, so the errors are one or two, and all of the blame on the law for the
+largest of a few widened it three to five times. So the factor's square is the mean of what the
+errors say and of what the law says of itself, which counts as four errors: a scaled inverse
+chi-squared prior about one (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6). Of 480
+generated sweeps (true forms, faults of single runs, odd runs, breaks in size) 13 % fail; their
+80 % intervals held the truth in 77 % of the questions before any widening, in all of them with all
+the blame, and in 95 % so, at 0.57 of that width. The targets of a sweep take no part.
 """
 
 from __future__ import annotations
@@ -19,6 +25,8 @@ from orchestrator.laws.calibration import CUTS, Calibration, Check
 from orchestrator.laws.cooldowns import Cooldown
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import Array, CurveRows
+
+_BELIEVED = 4.0  # errors that the law's own word counts as
 
 Build = Callable[[Sequence[CurveRows], Sequence[Cooldown]], AnnealedLaw]
 
@@ -90,4 +98,5 @@ def check_of(errors: Array, own: Array, trials: Array, share: float) -> Check:
         of_law=float(np.sum(own**2)) / len(errors),
         squared=float(np.sum(np.asarray((both.T @ both) ** 2, dtype=np.float64))),
         degrees=math.inf,
+        believed=_BELIEVED,
     )

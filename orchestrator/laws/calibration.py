@@ -72,9 +72,12 @@ class Check:
         of_law: float,
         squared: float,
         degrees: float,
+        believed: float = 0.0,
     ) -> Check:
         """By the rule above. total: mean squared error; expected: trace(V), of which `of_law` is
         the law's; squared: trace(V^2); degrees: df, infinite where the spread is taken as known.
+        believed: how many errors the law's own word is worth beside the nu that were seen, in the
+        square of the factor.
         """
         freedom = expected**2 / squared
         if math.isinf(degrees):
@@ -87,7 +90,9 @@ class Check:
             rows=rows,
             error=math.sqrt(total),
             expected=math.sqrt(expected),
-            factor=max(1.0, math.sqrt(max(left, 0.0))),
+            factor=max(
+                1.0, math.sqrt((believed + freedom * max(left, 0.0)) / (believed + freedom))
+            ),
             fails=total / expected > limit,
         )
 

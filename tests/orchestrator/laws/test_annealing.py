@@ -16,7 +16,7 @@ from orchestrator.laws.annealed import (
     stable_law_of_curves,
     widened,
 )
-from orchestrator.laws.annealed_check import check_annealed
+from orchestrator.laws.annealed_check import check_annealed, check_of
 from orchestrator.laws.annealing import fit_gain
 from orchestrator.laws.cooldowns import Cooldown, Pairs, paired
 from orchestrator.laws.curves import fit_curves
@@ -307,3 +307,14 @@ def test_a_sound_law_passes_its_check() -> None:
     found = check_annealed(lambda some, of: fit_annealed(some, of, draws=80), curves, ends)
     assert len(found.checks) == 2
     assert found.factor == 1.0
+
+
+def test_one_error_alone_does_not_say_how_wide_a_law_is() -> None:
+    """A single error of four times what was expected; and twenty of them, each on its own."""
+    one, many = (
+        check_of(np.full(n, 0.04), 0.006 * np.eye(n), 0.008 * np.eye(n), 0.2) for n in (1, 20)
+    )
+    blamed = np.sqrt(0.04**2 - 0.008**2) / 0.006
+    assert one.fails and many.fails
+    assert one.factor == pytest.approx(np.sqrt((4.0 + blamed**2) / 5.0))
+    assert many.factor == pytest.approx(blamed, rel=0.1)

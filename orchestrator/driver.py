@@ -24,7 +24,7 @@ from orchestrator.events import (
 )
 from orchestrator.journal import Journal
 from orchestrator.lockstep import jobs
-from orchestrator.policies.base import Policy, ended
+from orchestrator.policies.base import Policy, ended, exhausted
 from orchestrator.sinks.base import Sink
 from orchestrator.state import DecisionError, SweepState, apply, is_stale
 from orchestrator.values import Stop
@@ -105,7 +105,7 @@ class Driver:
                 return self._paused(reason)
             self._act()
             if not self.state.in_flight:
-                return self._done(ended(self.state) or "the policy has nothing left to decide")
+                return self._done(ended(self.state) or exhausted(self.state))
             for report in self._backend.poll(self._patience_s):
                 self._receive(report)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.assembly.caps import purse_of
+from orchestrator.assembly.caps import purse_of, used_of
 from orchestrator.assembly.folders import SweepFolder
 from orchestrator.assembly.policies import bare_policy, policy_in_words
 from orchestrator.assembly.refusal import Refused
@@ -122,14 +122,18 @@ def _replay(spec: SweepSpec, pool: Pool, start_s: float) -> Engine:
 
 
 def sinks_of(
-    mlflow: MlflowSink | None, *, progress: TextIO | None, verbose: bool = False
+    spec: SweepSpec,
+    mlflow: MlflowSink | None,
+    *,
+    progress: TextIO | None,
+    verbose: bool = False,
 ) -> Sequence[Sink]:
     """The windows of a session: the console where `progress` is given, and MLflow."""
     sinks: list[Sink] = []
     if progress is not None:
         from orchestrator.sinks.console import ConsoleSink
 
-        sinks.append(ConsoleSink(progress, verbose=verbose))
+        sinks.append(ConsoleSink(progress, verbose=verbose, used=used_of(spec)))
     if mlflow is not None:
         sinks.append(mlflow)
     return sinks

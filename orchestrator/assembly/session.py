@@ -129,7 +129,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         if sweep is None:
             folder.write(folder.spec, canonical_json(spec) + "\n")
         window = _mlflow(spec, folder, pool, tracking_uri, wishes.say)
-        sinks = parts.sinks_of(window, progress=wishes.progress, verbose=wishes.verbose)
+        sinks = parts.sinks_of(spec, window, progress=wishes.progress, verbose=wishes.verbose)
         for sink in sinks:
             stack.callback(sink.close)
         driver = Driver(

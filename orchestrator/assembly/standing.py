@@ -6,20 +6,23 @@ Reads the sweep's folder; writes nothing.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from orchestrator.assembly.caps import uses
 from orchestrator.assembly.reading import Sweep
 from orchestrator.report.shown import ShownTrial, shown_trials
 from orchestrator.report.words import several
 from orchestrator.state import SweepState
+from orchestrator.values import Used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """One sweep. `condition` is running, paused, done, or interrupted (its driver is gone);
-    `law` is the sentence of the last report, None before there is one; times in UNIX seconds."""
+    `uses` what is used of each part of the budget; `law` is the sentence of the last report, None
+    before there is one; times in UNIX seconds."""
 
     name: str
     folder: str
@@ -31,6 +34,7 @@ class Standing:
     begun_s: float
     last_s: float
     records: int
+    uses: tuple[Used, ...]
     budget: int
     spent: int
     reserved: int
@@ -73,6 +77,7 @@ def standing_of(sweep: Sweep) -> Standing:
         begun_s=sweep.begun_s,
         last_s=sweep.last_s,
         records=sweep.records,
+        uses=uses(sweep.spec, state),
         budget=state.terms.budget,
         spent=state.ledger.spent,
         reserved=state.ledger.reserved,
@@ -159,6 +164,7 @@ def to_json(standing: Standing) -> dict[str, object]:
             "lost": standing.lost,
             "exhaustive": standing.exhaustive,
             "device_s": standing.device_s,
+            "used": [{**asdict(used), "share": used.share} for used in standing.uses],
         },
         "counts": standing.counts,
         "trials": trials,

@@ -200,6 +200,13 @@ def _standing_lines(standing: Standing) -> list[str]:
         f"{words.flops(standing.exhaustive)}",
         f"journal {standing.records} records in session {standing.session}, the last {ago} ago",
     ]
+    for used in standing.uses:
+        if used.unit != "FLOPs":
+            lines.insert(
+                2,
+                f"        {used.amount:.3g} of {used.budget:g} {used.unit} used "
+                f"({words.share(used.share)})",
+            )
     if standing.lost:
         lines.append(f"lost    {words.flops(standing.lost)} FLOPs of work done again")
     if standing.held_by is not None:

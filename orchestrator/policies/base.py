@@ -41,6 +41,15 @@ def ended(state: SweepState) -> str | None:
     )
 
 
+def exhausted(state: SweepState) -> str:
+    """That a policy which did not say why it ends has come to its end, and how much was spent."""
+    trials = state.trials
+    if all(c.id in trials and trials[c.id].trunk.tokens >= c.end for c in state.pool):
+        return "every candidate is at its end"
+    spent = 100 * state.ledger.spent / state.terms.budget if state.terms.budget else 0.0
+    return f"the policy has nothing left to decide, with {spent:.1f} % of its FLOPs spent"
+
+
 def randomness(state: SweepState) -> np.random.Generator:
     """The generator of this decision: from the spec's seed and the decisions so far."""
     return np.random.default_rng((state.terms.seed, state.decided))

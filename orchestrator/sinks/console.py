@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -32,11 +32,14 @@ from orchestrator.events import (
 )
 from orchestrator.state import SweepState
 from orchestrator.trial import Trial
-from orchestrator.values import Anneal, Stop
+from orchestrator.values import Anneal, Decision, Extend, Stop, Used
 
 PROGRESS_S = 10.0
 AWAITED_S = 15.0
 NAMES_OF_AWAITED = 6
+NAMES_OF_EXTENDED = 3
+SEEN_ENOUGH = 0.02
+"""Of the budget, before what is left of it is foretold in seconds."""
 REDRAWS_PER_S = 4
 LINES_OF_TRIALS = 12
 STATUSES = ("running", "waiting", "idle", "stopped", "finished", "diverged", "failed")
@@ -56,20 +59,32 @@ class _Console(Console):
             self._buffer.clear()
 
 
+def of_flops(state: SweepState) -> Used:
+    """What is used of a budget of FLOPs alone."""
+    return Used(unit="FLOPs", amount=state.ledger.spent, budget=state.terms.budget)
+
+
 class ConsoleSink:
     """Shows a sweep to whoever watches the terminal. `verbose` tells each decision by itself;
-    `awaited_s` is how often a pause says whom it waits for."""
+    `awaited_s` is how often a pause says whom it waits for; `used` what of the budget runs out
+    first, and how much of it is used."""
 
     def __init__(
-        self, stream: TextIO, *, verbose: bool = False, awaited_s: float = AWAITED_S
+        self,
+        stream: TextIO,
+        *,
+        verbose: bool = False,
+        awaited_s: float = AWAITED_S,
+        used: Callable[[SweepState], Used] = of_flops,
     ) -> None:
         self._console = _Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
         self._verbose = verbose
+        self._used = used
         self._awaited_s = awaited_s
         self._closed = threading.Event()
         self._waiting: threading.Thread | None = None
         self._began = self._last = time.monotonic()
-        self._spent_before: int | None = None
+        self._share_before: float | None = None
         self._state: SweepState | None = None
         self._live: Live | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -83,8 +98,8 @@ class ConsoleSink:
             self._live.start()
 
     def show(self, records: Sequence[Record], state: SweepState) -> None:
-        if self._spent_before is None:
-            self._spent_before = state.ledger.spent
+        if self._share_before is None:
+            self._share_before = self._used(state).share
         for record in records:
             for line in told(record.event, state, verbose=self._verbose):
                 self._console.print(Text(plain(line)))
@@ -116,22 +131,23 @@ class ConsoleSink:
             self._console.print(Text(plain(awaited(state, time.monotonic() - began))))
 
     def _progress(self, state: SweepState) -> list[str]:
-        """Such as `41 % of 6.1e+12 FLOPs`, `2 running`, `best loss 2.7`, `about 3 min left`."""
-        parts = [f"{100 * share(state):.0f} % of {state.terms.budget:.3g} FLOPs", counts(state)]
-        best, left = best_of(state), self._left_s(state)
+        """Such as `41 % of 4 GPU-hours`, `2 running`, `best loss 2.7`, `about 3 min left`."""
+        used = self._used(state)
+        parts = [used.said, counts(state)]
+        best, left = best_of(state), self._left_s(used)
         if best is not None:
             parts.append(f"best loss {best.curve.loss.min():.4f} ({best.id})")
         if left is not None:
             parts.append(f"about {lasting(left)} left")
         return parts
 
-    def _left_s(self, state: SweepState) -> float | None:
+    def _left_s(self, used: Used) -> float | None:
         """Seconds until the budget is spent at this session's pace; None before there is one."""
         elapsed = time.monotonic() - self._began
-        spent = state.ledger.spent - (self._spent_before or 0)
-        if elapsed < PROGRESS_S or spent <= 0:
+        here = used.share - (self._share_before or 0.0)
+        if elapsed < PROGRESS_S or here < SEEN_ENOUGH:
             return None
-        return (state.terms.budget - state.ledger.spent) / spent * elapsed
+        return max(0.0, 1.0 - used.share) / here * elapsed
 
     def _view(self) -> RenderableType:
         state = self._state
@@ -139,7 +155,9 @@ class ConsoleSink:
             return ""
         spent, *rest = self._progress(state)
         head = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=1.0, completed=share(state), width=self._console.width // 3)
+        bar = ProgressBar(
+            total=1.0, completed=min(1.0, self._used(state).share), width=self._console.width // 3
+        )
         head.add_row(bar, Text(plain(spent)))
         running = [trial for trial in state.trials.values() if trial.running]
         room = max(1, min(LINES_OF_TRIALS, self._console.height - 6))
@@ -166,7 +184,8 @@ def told(event: Event, state: SweepState, *, verbose: bool) -> list[str]:
         case Opened():
             again = f"session {event.session} of" if event.session > 1 else "started"
             slots = event.environment.slots
-            return [f"{again} {event.name}: {len(state.pool)} candidates, {slots} at a time"]
+            more = f", with more: {', '.join(event.raised)}" if event.raised else ""
+            return [f"{again} {event.name}: {len(state.pool)} candidates, {slots} at a time{more}"]
         case Decided():
             return _decided(event, verbose)
         case Diverged():
@@ -187,16 +206,25 @@ def _decided(event: Decided, verbose: bool) -> list[str]:
         return [f"{d.kind} {d.trial}: {d.reason}" for d in event.decisions]
     stops = [d for d in event.decisions if isinstance(d, Stop)]
     anneals = [d for d in event.decisions if isinstance(d, Anneal)]
-    extends = len(event.decisions) - len(stops) - len(anneals)
-    lines: list[str] = []
-    if stops:
-        lines.append(f"stopped {len(stops)} trials, such as {stops[0].trial}: {stops[0].reason}")
-    if extends:
-        first = next(d for d in event.decisions if d.kind == "extend")
-        lines.append(f"extending {extends} trials: {first.reason}")
-    if anneals:
-        lines.append(f"annealing {len(anneals)} trials: {anneals[0].reason}")
-    return lines
+    extends = [d for d in event.decisions if isinstance(d, Extend)]
+    parts: tuple[tuple[str, Sequence[Decision]], ...] = (
+        ("stopped", stops),
+        ("extending", extends),
+        ("annealing", anneals),
+    )
+    return [
+        f"{what} {_whom([decision.trial for decision in found])}: {found[0].reason}"
+        for what, found in parts
+        if found
+    ]
+
+
+def _whom(names: Sequence[str]) -> str:
+    """`w16`, or `8 trials (w16, w24, w32, ...)`."""
+    if len(names) == 1:
+        return names[0]
+    more = ", ..." if len(names) > NAMES_OF_EXTENDED else ""
+    return f"{len(names)} trials ({', '.join(names[:NAMES_OF_EXTENDED])}{more})"
 
 
 def awaited(state: SweepState, waited_s: float) -> str:
@@ -207,10 +235,6 @@ def awaited(state: SweepState, waited_s: float) -> str:
         f"pausing for {lasting(waited_s)}: waiting for {', '.join(names[:NAMES_OF_AWAITED])}{more}"
         " to checkpoint at the next point (Ctrl-C once more leaves at once)"
     )
-
-
-def share(state: SweepState) -> float:
-    return state.ledger.spent / state.terms.budget if state.terms.budget else 0.0
 
 
 def counts(state: SweepState) -> str:

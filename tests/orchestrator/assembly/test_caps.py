@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.assembly.caps import cap_of, raised
+from orchestrator.assembly.caps import cap_of, raised, used_of
 from orchestrator.assembly.parts import initial_state
 from orchestrator.assembly.reading import under
 from orchestrator.assembly.specs import read_spec
@@ -85,3 +85,22 @@ def test_all_of_the_budget_is_the_most_that_may_be_lost(tmp_path: Path) -> None:
     assert assignments == ("budget.lost=1",)
     _, none, _ = case(tmp_path, "budget.lost=100%", lost=1.1)
     assert none == ()
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ((), "75 % of 3 GPU-hours"),
+        (("budget.gpu_hours=30",), "10 % of "),
+        (("budget.dollars=5", "budget.dollars_per_gpu_hour=2"), "90 % of 5 dollars"),
+    ],
+)
+def test_what_runs_out_first_is_what_is_told(
+    extra: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    spec, pool = read_spec(str(specs.recorded(tmp_path)), ["budget.gpu_hours=3", *extra])
+    state = initial_state(spec, pool)
+    ledger = Ledger(device_s=3600 * 2.25, spent=int(0.1 * state.terms.budget))
+    used = used_of(spec)(replace(state, ledger=ledger))
+    assert used.said.startswith(said)
+    assert (used.unit == "FLOPs") is (said == "10 % of ")

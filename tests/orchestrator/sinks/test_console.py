@@ -8,9 +8,11 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from orchestrator.backends.replay import ReplayBackend
 from orchestrator.events import (
     AttemptLost,
     Decided,
@@ -24,8 +26,8 @@ from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.sinks.console import ConsoleSink, counts, lasting, plain, told
 from orchestrator.state import apply, fold
-from orchestrator.values import Extend
-from tests.orchestrator.worlds import drive, fresh, small_pool
+from orchestrator.values import Extend, Used
+from tests.orchestrator.worlds import drive, fresh, opened, small_pool
 
 POOL, CURVES = small_pool()
 BUDGET = 0.2 * POOL.exhaustive_flops
@@ -52,9 +54,12 @@ def test_a_log_file_gets_a_line_for_what_matters_and_no_escapes() -> None:
     text = shown(io.StringIO())
     lines = text.splitlines()
     assert lines[0] == "started small: 8 candidates, 3 at a time"
-    assert lines[1].startswith("extending 8 trials: rung 1 of 3 at")
-    assert any(line.startswith("stopped 4 trials, such as") for line in lines)
-    assert lines[-1] == "done: the policy has nothing left to decide"
+    assert re.match(r"extending 8 trials \((\S+, ){3}\.\.\.\): rung 1 of 3 at", lines[1])
+    assert any(line.startswith("stopped 4 trials (n") for line in lines)
+    assert re.fullmatch(
+        r"done: the policy has nothing left to decide, with \d+\.\d % of its FLOPs spent",
+        lines[-1],
+    )
     assert "\x1b" not in text and len(lines) < 15
 
 
@@ -82,6 +87,33 @@ def test_the_live_view_keeps_each_thing_on_a_line_of_its_own() -> None:
     assert re.fullmatch(r"[━╸╺]* *\d+ % of \S+ FLOPs", lines[0])
     assert lines[1] == counts(state) and lines[2].startswith("best loss")
     assert len(lines) == 4 + sum(trial.running for trial in state.trials.values())
+
+
+def test_the_share_and_the_time_left_are_of_what_runs_out_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.sinks.console.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    amount = [1.0]
+    sink = ConsoleSink(stream, used=lambda _: Used(unit="GPU-hours", amount=amount[0], budget=4.0))
+    state = fresh(POOL, BUDGET)
+    assert state.ledger.spent == 0, "FLOPs would say 0 %"
+    for seconds, hours in ((0.0, 1.0), (60.0, 1.01), (120.0, 2.0)):
+        now[0], amount[0] = seconds, hours
+        sink.show([], state)
+    first, last = stream.getvalue().splitlines()
+    # A hundredth of an hour says nothing of the rest; one of four within 2 minutes does.
+    assert first.startswith("25 % of 4 GPU-hours, ") and "left" not in first
+    assert last.startswith("50 % of 4 GPU-hours, ") and last.endswith("about 4 min left")
+
+
+def test_one_trial_is_called_by_its_name_and_a_raised_budget_told() -> None:
+    state = fresh(POOL, BUDGET)
+    one = Decided(policy="p", decisions=(Extend(trial="a", tokens=9, reason="why"),))
+    assert told(one, state, verbose=False) == ["extending a: why"]
+    again = replace(opened(2, ReplayBackend(CURVES, POOL)), raised=("budget.dollars 4 -> 8",))
+    assert told(again, state, verbose=False)[0].endswith("with more: budget.dollars 4 -> 8")
 
 
 def test_trouble_is_told() -> None:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.assembly.caps import uses
 from orchestrator.assembly.folders import SweepFolder
 from orchestrator.assembly.parts import in_words
 from orchestrator.assembly.reading import Sweep
+from orchestrator.assembly.stoprules import unheard
 from orchestrator.report.conclusions import Bounded, Conclusions, Question
 from orchestrator.spec import SweepSpec
 
@@ -125,6 +127,7 @@ def _material(sweep: Sweep, conclusions: Conclusions) -> Material:
         written_s=time.time(),
         facts=_facts(sweep),
         notes=(*sweep.pool.notes, *_notes(sweep)),
+        ending=_ending(sweep),
         commands=_commands(sweep.folder),
     )
 
@@ -147,6 +150,20 @@ def _facts(sweep: Sweep) -> tuple[tuple[str, str], ...]:
         ("seed", str(sweep.spec.seed)),
         ("journal", f"{sweep.records} records"),
     )
+
+
+def _ending(sweep: Sweep) -> str:
+    """What is used of hours and money, why the sweep ended, and why what may end one earlier did
+    not; in sentences."""
+    state = sweep.state
+    caps = [used for used in uses(sweep.spec, state) if used.unit != "FLOPs"]
+    said = [f"{used.amount:.3g} of {used.budget:g} {used.unit} are used" for used in caps]
+    if state.closed is not None:
+        said.append(f"the sweep ended: {state.closed}")
+    why = unheard(sweep.spec, state)
+    if why is not None:
+        said.append(why)
+    return " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
 
 
 def _notes(sweep: Sweep) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 from orchestrator.assembly import rounds
 from orchestrator.assembly.caps import hours_of
+from orchestrator.assembly.policies import policy_in_words
 from orchestrator.assembly.rounds import RungRow, rounds_of
+from orchestrator.assembly.stoprules import foretold
 from orchestrator.blocks import Active, Asha, Select, SuccessiveHalving
 from orchestrator.policies.rungs import grouped
 from orchestrator.pool import Pool, budget_flops, processes_for
@@ -40,6 +42,7 @@ class Plan:
     what spends the budget out comes after the rungs. Waiting and start-up come on top."""
 
     name: str
+    policy: str
     candidates: int
     excluded: int
     sizes: tuple[SizeRow, ...]
@@ -92,6 +95,7 @@ def plan_of(
     dollars = hours * price if hours is not None and price is not None else None
     plan = Plan(
         name=spec.name,
+        policy=policy_in_words(spec),
         candidates=len(pool),
         excluded=pool.excluded,
         sizes=_sizes(pool),
@@ -109,7 +113,7 @@ def plan_of(
         dollars=dollars,
         dollars_cap=spec.budget.dollars,
         warnings=(),
-        notes=(*pool.notes, *_shared(spec, pool), *_in_step(spec, pool)),
+        notes=(*foretold(spec), *pool.notes, *_shared(spec, pool), *_in_step(spec, pool)),
     )
     return _with_warnings(plan, spec, pool)
 

@@ -103,6 +103,7 @@ def _forecasting(
     purse: Purse,
 ) -> Policy:
     """The policy that serves `frontier` or `recommend`, within what hours and money buy."""
+    from orchestrator.assembly.stoprules import heard
     from orchestrator.policies.choosing import Rule
     from orchestrator.policies.frontier import Frontier
     from orchestrator.policies.trust import Believer
@@ -120,7 +121,7 @@ def _forecasting(
         believer=believer,
     )
     if aim == "frontier":
-        return within(frontier, purse)
+        return heard(within(frontier, purse), plan, believer)
     from orchestrator.policies.recommend import Recommend
 
     if deployment is None:
@@ -139,7 +140,7 @@ def _forecasting(
         purse=purse,
         believer=believer,
     )
-    return within(recommend, purse)
+    return heard(within(recommend, purse), plan, believer)
 
 
 def policy_in_words(spec: SweepSpec) -> str:

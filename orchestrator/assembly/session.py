@@ -20,6 +20,7 @@ from orchestrator.assembly.folders import SweepFolder, folder_of
 from orchestrator.assembly.refusal import Interrupted, Refused
 from orchestrator.assembly.standing import unusable
 from orchestrator.assembly.stopping import StopRequests, owner
+from orchestrator.assembly.stoprules import unheard
 from orchestrator.driver import Driver, Outcome
 from orchestrator.events import Opened
 from orchestrator.journal import FileJournal, JournalError, JournalHeld, JournalTail, holder
@@ -55,7 +56,8 @@ class Ended:
     """How a session ended: `written` is the report of a sweep that is done, `tracking_uri` where
     MLflow's records went and `charts` the page of their curves (None where they were not wanted
     or not told yet), `raised` the assignments under which a sweep goes on whose caps are spent,
-    `unusable` why one that is done has nothing for a law."""
+    `unusable` why one that is done has nothing for a law, `unheard` why the stop rules that its
+    spec asks for did not end it."""
 
     folder: SweepFolder
     outcome: Outcome
@@ -64,6 +66,7 @@ class Ended:
     charts: str | None
     raised: tuple[str, ...] = ()
     unusable: str | None = None
+    unheard: str | None = None
 
 
 def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | None:
@@ -160,6 +163,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         charts=window.charts_url if window is not None else None,
         raised=raised(spec, outcome.state) if outcome.kind == "paused" else (),
         unusable=unusable(outcome.state) if outcome.kind == "done" else None,
+        unheard=unheard(spec, outcome.state) if outcome.kind == "done" else None,
     )
 
 
@@ -187,6 +191,7 @@ def tell_again(sweep: reading.Sweep, spec: SweepSpec, wishes: Wishes) -> Ended:
         tracking_uri=uri,
         charts=window.charts_url if window is not None else None,
         unusable=unusable(state),
+        unheard=unheard(sweep.spec, state),
     )
 
 

@@ -185,6 +185,7 @@ def _told(ended: Ended, json: bool) -> int:
                 "folder": str(ended.folder.path),
                 "outcome": ended.outcome.kind,
                 "reason": ended.outcome.reason,
+                "unheard": ended.unheard,
                 "spent": state.ledger.spent,
                 "budget": state.terms.budget,
                 "report": str(written.report) if written else None,
@@ -202,6 +203,9 @@ def _told(ended: Ended, json: bool) -> int:
         return speech.LATER
     show_laws(written.conclusions, brief=True)
     speech.say()
+    speech.say(f"ended    {state.closed}")
+    if ended.unheard is not None:
+        speech.say(f"         {ended.unheard}", style="yellow")
     speech.say(f"report   {written.report}")
     speech.say(f"picture  {written.plane}")
     speech.say(f"law      {written.law}")

@@ -104,6 +104,7 @@ def show_plan(plan: Plan, kept: str) -> None:
 
 def _plan_lines(plan: Plan, kept: str) -> list[str]:
     lines = [
+        f"  policy       {plan.policy}",
         f"  exhaustive   {words.flops(plan.exhaustive)} FLOPs",
         f"  this plan    {words.flops(plan.planned)} FLOPs at most, {words.share(plan.share)} of "
         f"that; budget {words.flops(plan.budget)}",

@@ -68,6 +68,7 @@ def spent(material: Material) -> Markup:
             f"{words.flops(spending.exhaustive)}; this sweep is {words.share(spending.share)} of "
             f"that. {_bought(material)}{lost}{device}",
         ),
+        element("p", material.ending) if material.ending else "",
         bar,
         table(["compute went to trials", "how many", "FLOPs", "of it"], rows, numbers=(1, 2, 3)),
         id="spent",

@@ -24,6 +24,7 @@ def markdown(material: Material, *, picture: str) -> str:
         f"{words.flops(material.spending.exhaustive)} "
         f"that all {len(material.state.pool)} candidates to their end would cost. "
         f"Policy: {_text(material.policy)}.",
+        *([_text(material.ending)] if material.ending else []),
     ]
     # Both aims may ask the same; the recommendation then only adds settings.
     answers = {

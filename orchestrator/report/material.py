@@ -21,7 +21,8 @@ from orchestrator.state import SweepState
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """`facts` are (name, value) pairs: versions, device, digests. `notes` are what a reader must
-    know of this sweep beforehand. `commands` write this report, or the sweep, again."""
+    know of this sweep beforehand. `ending` says why it ended, and
+    what did not end it, in sentences. `commands` write this report, or the sweep, again."""
 
     state: SweepState
     timeline: Timeline
@@ -33,6 +34,7 @@ class Material:
     written_s: float
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    ending: str = ""
     commands: tuple[str, ...] = ()
 
     @property
@@ -73,6 +75,7 @@ def gathered(
     written_s: float,
     facts: tuple[tuple[str, str], ...] = (),
     notes: tuple[str, ...] = (),
+    ending: str = "",
     commands: tuple[str, ...] = (),
 ) -> Material:
     """The material of a report on `state`, which the records led to."""
@@ -87,6 +90,7 @@ def gathered(
         written_s=written_s,
         facts=facts,
         notes=notes,
+        ending=ending,
         commands=commands,
     )
 

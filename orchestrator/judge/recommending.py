@@ -7,6 +7,7 @@ Touches nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -56,9 +57,16 @@ def by_forecasts(surrogate: Surrogate, rule: Rule, *, gate: bool = True) -> Reco
 def recommend_regret(
     named: str, pool: Pool, curves: Mapping[str, RecordedCurve], flops: float
 ) -> float:
-    """How far, as a fraction, the named candidate's loss at `flops` lies above the least."""
+    """How far, as a fraction, the named candidate's loss at `flops` lies above the least.
+
+    One of which no loss is recorded there yet is held to the pool's worst: an infinite regret
+    would fall out of every mean. NaN where the pool shows nothing.
+    """
     losses = {c.id: loss_within(c, curves[c.id], flops) for c in pool.candidates}
-    return losses[named] / min(losses.values()) - 1
+    shown = [loss for loss in losses.values() if math.isfinite(loss)]
+    if not shown:
+        return math.nan
+    return min(losses[named], max(shown)) / min(shown) - 1
 
 
 def reaches(pool: Pool, curves: Mapping[str, RecordedCurve], flops: float) -> bool:

@@ -9,6 +9,7 @@ share. Decay fraction and shape: Haegele et al. 2024 (arXiv 2405.18392).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -66,11 +67,13 @@ class Annealed:
         return int(self.purse.affordable(state).terms.budget * self.share)
 
     def _trunk_only(self, state: SweepState) -> SweepState:
-        """The sweep as the wrapped policy sees it: without branches and their budget."""
+        """The sweep as the wrapped policy sees it: without branches and their budget. That is a
+        share of the FLOPs whatever hours buy: what these buy moves with the pace, and rungs that
+        are laid out over the rest would move with it."""
         ledger = replace(
             state.ledger, spent=state.ledger.spent - state.ledger.branches, branches=0
         )
-        budget = state.terms.budget - self._set_aside(state)
+        budget = state.terms.budget - int(state.terms.budget * self.share)
         return replace(state, ledger=ledger, terms=replace(state.terms, budget=budget))
 
     def _decay_tokens(self, trial: Trial, checkpoint: Checkpoint) -> int:
@@ -84,7 +87,7 @@ class Annealed:
             for trial in state.trials.values()
             if not trial.out and trial.trunk.checkpoint is not None
         ]
-        ready.sort(key=lambda entry: (entry[0].curve.last_loss, state.pool.position(entry[0].id)))
+        ready.sort(key=lambda entry: (_last_loss(entry[0]), state.pool.position(entry[0].id)))
         chosen: set[str] = set()
         sizes: set[int] = set()
         for trial, checkpoint in ready:
@@ -114,6 +117,11 @@ def _annealed(state: SweepState) -> bool:
     trials = state.trials.values()
     branches = [branch.ordered for trial in trials for branch in trial.branches]
     return bool(branches) and max(branches) > max(trial.trunk.ordered for trial in trials)
+
+
+def _last_loss(trial: Trial) -> float:
+    """Infinite before the first point: what is no number has no place in an order."""
+    return trial.curve.last_loss if len(trial.curve) else math.inf
 
 
 def _pruned(trial: Trial) -> bool:

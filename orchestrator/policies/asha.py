@@ -20,10 +20,12 @@ from orchestrator.values import Candidate, Decision, Extend
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asha:
     """Promote without waiting. `eta`: a rung's best 1/eta go on, to eta times its compute;
-    `spend_out`: once nobody can be promoted, what is left extends the best trials."""
+    `spend_out`: once nobody can be promoted, what is left extends the best trials, none beyond a
+    share `most` of the budget."""
 
     eta: int = 2
     spend_out: bool = True
+    most: float = 0.75
 
     @property
     def name(self) -> str:
@@ -115,7 +117,8 @@ class Asha:
         trials = [t for t in state.trials.values() if not t.out]
         for trial in sorted(trials, key=lambda t: t.curve.best_upto(t.curve.last_tokens)):
             done = trial.trunk.tokens
-            tokens = trial.candidate.tokens_within(trial.candidate.flops(done) + state.remaining)
+            reach = trial.candidate.flops(done) + state.remaining
+            tokens = trial.candidate.tokens_within(min(reach, self.most * state.terms.budget))
             if tokens > done:
                 return [
                     Extend(

@@ -40,7 +40,9 @@ class Progress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bracket:
     """`candidates` halved within `budget` FLOPs: each rung keeps 1 in `eta` or fewer, compared by
-    `ranking` within the values of the setting `group_by`. `name` stands before its reasons."""
+    `ranking` within the values of the setting `group_by`. `name` stands before its reasons.
+    `slack`: who is this share short of a rung has reached it, for a budget that moves while the
+    pace is learned that it is made of: rungs that move would take up again what they stopped."""
 
     candidates: tuple[Candidate, ...]
     budget: int
@@ -48,6 +50,7 @@ class Bracket:
     ranking: Ranking
     group_by: str | None = None
     name: str = ""
+    slack: float = 0.0
 
     def next(self, state: SweepState) -> Progress:
         """The decisions that are due; none while the bracket waits."""
@@ -57,11 +60,11 @@ class Bracket:
         for rung in rungs:
             if behind:
                 live = list(behind[-1].kept)
-            if not all(_arrived(state, candidate, rung) for candidate in live):
-                due = _stops(state, behind) + self._climbs(state, live, rung)
+            if not all(self._arrived(state, candidate, rung) for candidate in live):
+                due = self._stops(state, behind) + self._climbs(state, live, rung)
                 return Progress(tuple(due), ())
             behind.append(self._compared(state, live, rung, rungs[-1], behind))
-        stops = _stops(state, behind)
+        stops = self._stops(state, behind)
         order = list(behind[-1].kept)
         for compared in reversed(behind):
             order.extend(candidate for candidate, _ in compared.stopped)
@@ -148,7 +151,7 @@ class Bracket:
             goal = _goal(candidate, rung)
             trial = state.trials.get(candidate.id)
             told = trial.trunk.target if trial is not None else 0
-            if goal <= told or (trial is not None and trial.out):
+            if self._least(goal) <= told or (trial is not None and trial.out):
                 continue
             standing = (
                 "every candidate starts"
@@ -158,6 +161,35 @@ class Bracket:
             decisions.append(
                 Extend(trial=candidate.id, tokens=goal, reason=f"{self._at(rung)}: {standing}")
             )
+        return decisions
+
+    def _arrived(self, state: SweepState, candidate: Candidate, rung: Rung) -> bool:
+        """Whether the candidate has been trained to the rung, or never will be."""
+        goal = _goal(candidate, rung)
+        trial = state.trials.get(candidate.id)
+        if trial is None:
+            return goal == 0
+        on_its_way = trial.trunk.running and trial.trunk.until <= goal
+        return trial.out or (trial.trunk.tokens >= self._least(goal) and not on_its_way)
+
+    def _least(self, goal: int) -> int:
+        """Tokens from which on a goal counts as reached."""
+        return goal - int(self.slack * goal)
+
+    def _stops(self, state: SweepState, behind: Sequence[_Compared]) -> list[Decision]:
+        """Stop what the rungs dropped, where that was not decided before.
+
+        A trial that was told to go beyond the rung that dropped it has been reopened: it stays so.
+        """
+        decisions: list[Decision] = []
+        for compared in behind:
+            for candidate, reason in compared.stopped:
+                trial = state.trials.get(candidate.id)
+                if trial is None or trial.out or trial.stop_reason is not None:
+                    continue
+                if self._least(trial.trunk.target) <= _goal(candidate, compared.rung):
+                    expected = compared.verdict.expected.get(candidate.id)
+                    decisions.append(Stop(trial=candidate.id, reason=reason, expected=expected))
         return decisions
 
     def _at(self, rung: Rung) -> str:
@@ -194,16 +226,6 @@ def _goal(candidate: Candidate, rung: Rung) -> int:
     return candidate.tokens_within(rung.flops)
 
 
-def _arrived(state: SweepState, candidate: Candidate, rung: Rung) -> bool:
-    """Whether the candidate has been trained to the rung, or never will be."""
-    goal = _goal(candidate, rung)
-    trial = state.trials.get(candidate.id)
-    if trial is None:
-        return goal == 0
-    on_its_way = trial.trunk.running and trial.trunk.until <= goal
-    return trial.out or (trial.trunk.tokens >= goal and not on_its_way)
-
-
 def _measured(state: SweepState, candidate: Candidate, rung: Rung) -> Curve | None:
     """The curve up to the rung; None for what never got there.
 
@@ -234,20 +256,3 @@ def _losses(state: SweepState, live: Sequence[Candidate], rung: Rung) -> Mapping
 def _by_loss(state: SweepState, live: Sequence[Candidate], rung: Rung) -> Verdict:
     """The last rung is compared by what was measured, whatever the ranking: nothing lies ahead."""
     return Verdict(scores=_losses(state, live, rung), why="", expected={})
-
-
-def _stops(state: SweepState, behind: Sequence[_Compared]) -> list[Decision]:
-    """Stop what the rungs dropped, where that was not decided before.
-
-    A trial that was told to go beyond the rung that dropped it has been reopened: it stays so.
-    """
-    decisions: list[Decision] = []
-    for compared in behind:
-        for candidate, reason in compared.stopped:
-            trial = state.trials.get(candidate.id)
-            if trial is None or trial.out or trial.stop_reason is not None:
-                continue
-            if trial.trunk.target <= _goal(candidate, compared.rung):
-                expected = compared.verdict.expected.get(candidate.id)
-                decisions.append(Stop(trial=candidate.id, reason=reason, expected=expected))
-    return decisions

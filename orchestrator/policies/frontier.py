@@ -51,6 +51,8 @@ LAW_SIZES = 4
 MANY, MANY_SHARE = 4, 0.5
 """So many candidates, and so much of the pool, are alike where the textbook says nothing."""
 LEVELS = 14
+SLACK = 0.25
+"""Of a rung of halving, where hours or money bind: their budget of FLOPs moves with the pace."""
 NOT_WORTH = "nothing is expected to lower the loss along the frontier enough for its cost"
 
 
@@ -119,6 +121,7 @@ class Frontier:
             eta=2,
             ranking=ByLoss(),
             name=f"no forecast is trusted, and the textbook's size is that of {len(group)}: ",
+            slack=SLACK if self.purse.capped else 0.0,
         )
         decisions = list(bracket.next(state).decisions)
         cost = sum(_cost(state, each) for each in decisions if isinstance(each, Extend))
@@ -229,7 +232,8 @@ class Frontier:
         trial = state.trials.get(candidate.id)
         done = trial.trunk.tokens if trial is not None else 0
         pause = candidate.tokens_within(halfway)
-        if done < pause < tokens / 1.3:
+        dust = DUST * budget
+        if candidate.flops(pause) - candidate.flops(done) >= dust and pause < tokens / 1.3:
             tokens = pause
         released = _stops(state, found)
         extend = Extend(
@@ -277,7 +281,8 @@ class Frontier:
         if told or state.in_flight:
             over = self.worth > 0 and not state.in_flight and affordable > DUST * budget
             return stops(state, NOT_WORTH + f" (policy.worth {self.worth:g})") if over else []
-        return self._extended(state, self._choice(state, belief, affordable, None))
+        flops = min(affordable, self.most * budget)
+        return self._extended(state, self._choice(state, belief, flops, None))
 
     def _choice(
         self,

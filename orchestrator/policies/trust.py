@@ -199,6 +199,8 @@ def _tried(
         found = forecaster.predict(candidates, tokens)
     except NoForecast:
         return None
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.sd).all()):
+        return None  # what is no number would be in no order, or in the right one by chance
     truth = np.array([_loss_at(curve, level) for _, curve in group])
     current = np.array(
         [math.log(curve.best_upto(_tokens_at(c, cut))) for c, curve in group], np.float64

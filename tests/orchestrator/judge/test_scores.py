@@ -46,6 +46,25 @@ def test_the_oracle_lies_between_chance_and_hindsight() -> None:
     assert judged(Hindsight(CURVES), POOL, CURVES, BUDGET).regret_to_hindsight <= 1e-9
 
 
+def test_who_shows_no_loss_at_the_deployment_is_held_to_the_worst() -> None:
+    """An infinite regret would be no number in the records, and fall out of their means."""
+    name = "n1000-r6"
+    late = replace(
+        CURVES[name],
+        tokens=CURVES[name].tokens[-1:],
+        flops=CURVES[name].flops[-1:],
+        loss=CURVES[name].loss[-1:],
+    )
+    flops = 0.5 * POOL[name].cost
+    regret = recommend_regret(name, POOL, CURVES | {name: late}, flops)
+    worst = max(
+        recommend_regret(c.id, POOL, CURVES | {name: late}, flops)
+        for c in POOL.candidates
+        if c.id != name
+    )
+    assert 0 < regret == worst < np.inf
+
+
 def test_who_is_recommended_and_what_it_costs() -> None:
     state = replayed(Uniform(), POOL, CURVES, BUDGET)
     flops = 10.0 * BUDGET

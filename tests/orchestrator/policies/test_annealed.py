@@ -9,9 +9,10 @@ import pytest
 from orchestrator.events import Decided, Event, PointReported, SegmentEnded, Started
 from orchestrator.policies.annealed import Annealed
 from orchestrator.policies.ending import stops
+from orchestrator.policies.pricing import Purse
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.state import SweepState, fold, pending
-from orchestrator.values import Anneal, Checkpoint, Decision, Extend, Point
+from orchestrator.values import Anneal, Checkpoint, Curve, Decision, Extend, Point
 from tests.orchestrator.worlds import chinchilla, fresh, small_pool
 
 POOL, _ = small_pool(sizes=(1000, 2000, 4000), rates=(1, 3, 9))
@@ -51,7 +52,9 @@ def segment(state: SweepState, name: str, index: int) -> list[Event]:
         PointReported(
             trial=name,
             attempt=attempt,
-            point=Point(tokens=tokens, flops=1.0 * tokens, loss=loss),
+            point=Point(
+                tokens=tokens, flops=1.0 * tokens, loss=loss, elapsed_s=1e-3 * attempt * tokens
+            ),
             checkpoint=Checkpoint(tokens=tokens, path=f"{name}/{attempt}"),
         ),
         SegmentEnded(trial=name, attempt=attempt, tokens=tokens),
@@ -141,6 +144,40 @@ def test_where_buying_ended_nobody_was_pruned() -> None:
     reasons = [d.reason for d in last.decisions if isinstance(d, Anneal)]
     assert len(reasons) == len(POOL), "there is room for all"
     assert sum("a survivor" in reason for reason in reasons) == len(POOL) - 3
+
+
+def test_what_the_wrapped_policy_may_spend_does_not_move_with_the_pace() -> None:
+    """Rungs are shares of it: while hours bind, each would be climbed again as it moves."""
+    purse = Purse(gpu_hours=0.18, flops_per_s=BUDGET / 900)  # it takes 0.25 hours to spend all
+    hours = replace(annealed(), purse=purse)
+    state, made = obeyed(fresh(POOL, BUDGET), hours)
+    assert (
+        len({t.seconds / t.tokens for trial in state.trials.values() for t in trial.timings}) > 1
+    )
+    trunks, usual = (
+        [d for event in events for d in event.decisions if not isinstance(d, Anneal)]
+        for events in (made, obeyed(fresh(POOL, BUDGET), annealed())[1])
+    )
+    assert trunks == usual
+    assert state.ledger.branches < 0.2 * purse.affordable(state).terms.budget
+
+
+def test_a_trial_without_a_point_is_the_best_of_its_size_only_where_it_is_alone() -> None:
+    state, _ = obeyed(fresh(POOL, BUDGET), annealed())
+    first = POOL.candidates[0]
+    blind = replace(
+        state.trials[first.id],
+        trunk=replace(state.trials[first.id].trunk, curve=Curve()),
+        branches=(),
+    )
+    bare = {
+        name: blind if name == first.id else replace(trial, branches=())
+        for name, trial in state.trials.items()
+    }
+    state = replace(state, trials=bare, ledger=replace(state.ledger, branches=0))
+    done = Annealed(policy=Nothing(), share=0.2, decay=0.2, stopped=0)
+    best = [d.trial for d in done.decide(state) if "best trial" in d.reason]
+    assert len(best) == 3 and first.id not in best
 
 
 def test_longer_trunks_of_a_raised_budget_are_annealed_in_their_turn() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from orchestrator.events import Decided
+from orchestrator.backends.base import Report
+from orchestrator.backends.replay import ReplayBackend
+from orchestrator.driver import Driver
+from orchestrator.events import Decided, Diverged, SegmentEnded
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.asha import Asha
 from orchestrator.values import Extend
-from tests.orchestrator.worlds import drive, fresh, small_pool
+from tests.orchestrator.worlds import drive, fresh, opened, small_pool
 
 POOL, CURVES = small_pool()
 BUDGET = 0.3 * POOL.exhaustive_flops
@@ -47,3 +50,30 @@ def test_only_the_best_of_a_rung_go_on() -> None:
 def test_as_many_run_as_there_are_slots() -> None:
     one, three = decided(slots=1), decided(slots=3)
     assert {d.trial for d in one} == {d.trial for d in three} == {c.id for c in POOL.candidates}
+
+
+class Sole(ReplayBackend):
+    """A replay in which every trial but the last of the pool diverges."""
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        return [
+            Diverged(trial=r.trial, attempt=r.attempt, tokens=r.tokens, reason="the loss is NaN")
+            if isinstance(r, SegmentEnded) and r.trial != POOL.candidates[-1].id
+            else r
+            for r in super().poll(timeout_s)
+        ]
+
+
+def test_what_is_left_does_not_all_go_to_the_one_that_survives() -> None:
+    backend = Sole(CURVES, POOL, batch=1)
+    driver = Driver(
+        state=fresh(POOL, BUDGET),
+        policy=Asha(most=0.5),
+        backend=backend,
+        journal=MemoryJournal(),
+        clock=backend.clock,
+    )
+    state = driver.run(opened(1, backend)).state
+    survivor = state.trials[POOL.candidates[-1].id]
+    spent = survivor.candidate.flops(survivor.trunk.tokens)
+    assert 0.45 * BUDGET < spent <= 0.5 * BUDGET

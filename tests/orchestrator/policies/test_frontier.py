@@ -13,6 +13,7 @@ from orchestrator.journal import MemoryJournal
 from orchestrator.judge import frontier_regret, hindsight
 from orchestrator.policies.choosing import Rule
 from orchestrator.policies.frontier import Frontier
+from orchestrator.policies.pricing import Purse, within
 from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
@@ -50,6 +51,41 @@ def test_no_trial_takes_more_than_its_share_and_sizes_are_left_for_a_law(share: 
     assert max(costs) <= 0.6 * budget
     assert len({t.candidate.params for t in state.trials.values() if len(t.curve)}) >= 4
     assert len(state.trials) < len(pool), "some candidates are never started"
+
+
+def test_nobody_else_takes_more_than_the_share_where_the_finish_ends_early() -> None:
+    """The textbook's size ends at a sixth of the budget; what is left must not go to one trial."""
+    short, curves = small_pool(sizes=(2000,), rates=(1,))
+    large, more = small_pool(sizes=(200_000, 240_000, 280_000, 320_000), rates=(1,))
+    pool = Pool(candidates=(*short.candidates, *large.candidates))
+    budget = short.candidates[0].cost / 0.16
+    state = drive(pool, curves | more, Frontier(surrogate=Seer(sign=-1)), budget, slots=1).state
+    assert state.trials["n2000-r1"].trunk.tokens == short.candidates[0].end
+    costs = [t.candidate.flops(t.trunk.tokens) for t in state.trials.values()]
+    assert 0.7 * budget < max(costs) <= 0.75 * budget
+
+
+def test_within_hours_rungs_that_move_with_the_pace_take_nobody_up_again() -> None:
+    """What hours buy is learned anew from each segment, and the rungs are shares of it."""
+    curves = crossing_curves(12, 0.9, "ou", seed=0)
+    pool = Pool(candidates=tuple(curve.candidate(name) for name, curve in curves.items()))
+    budget = 0.1 * pool.exhaustive_flops
+    purse = Purse(gpu_hours=budget / 1e14 / 3600, flops_per_s=0.8e14)
+    policy = within(Frontier(surrogate=Seer(sign=-1), purse=purse), purse)
+    told = MemoryJournal()
+    state = drive(
+        pool, curves, policy, 10 * budget, journal=told, order="clock", flops_per_s=1e14
+    ).state
+    rungs = [
+        (d.trial, found[1])
+        for record in told.records
+        if isinstance(record.event, Decided)
+        for d in record.event.decisions
+        if (found := re.search(r"(rung . of .)", d.reason)) and d.kind == "extend"
+    ]
+    assert len({rung for _, rung in rungs}) > 2
+    assert len(rungs) == len(set(rungs)), "no rung is climbed twice by one trial"
+    assert 0.8 * budget < state.ledger.spent < 1.1 * budget
 
 
 def test_free_workers_get_other_purchases_and_a_single_one_waits() -> None:

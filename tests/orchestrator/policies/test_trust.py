@@ -19,8 +19,8 @@ from orchestrator.policies.trust import (
     fingerprint,
 )
 from orchestrator.surrogates.base import Observed
-from orchestrator.values import Curve, Point
-from tests.orchestrator.policies.forecasting import Seer
+from orchestrator.values import Curve, Forecast, Point
+from tests.orchestrator.policies.forecasting import Seen, Seer
 from tests.orchestrator.worlds import chinchilla, small_pool
 
 POOL, _ = small_pool(sizes=(1000, 2000, 4000, 8000), rates=(1,))
@@ -55,6 +55,27 @@ def test_one_that_has_it_upside_down_is_not() -> None:
     test = backtest(Seer(sign=-1), prefixes(), seed=0)
     assert not test.trusted
     assert "the loss ranks" in test.said("seer")
+
+
+def test_one_that_gives_no_numbers_is_not_trusted_for_the_order_of_the_trials() -> None:
+    class Mute(Seer):
+        def fit(self, observed: Observed, *, seed: int):  # type: ignore[no-untyped-def]
+            found = super().fit(observed, seed=seed)
+            return replace(found, seer=replace(found.seer, sd=float("nan")))
+
+    class Blank(Seer):
+        def fit(self, observed: Observed, *, seed: int):  # type: ignore[no-untyped-def]
+            return Blanks(seer=self, known=frozenset(), seed=seed)
+
+    class Blanks(Seen):
+        def predict(self, candidates, tokens, *, draws=0):  # type: ignore[no-untyped-def]
+            nothing = np.full(len(candidates), np.nan)
+            return Forecast(mean=nothing, sd=nothing)
+
+    for observed in (prefixes(), prefixes()[::-1]):
+        for surrogate in (Mute(), Blank()):
+            test = backtest(surrogate, observed, seed=0)
+            assert (test.pairs, test.trusted, test.scale) == (0, False, 1.0)
 
 
 def test_one_lucky_pair_is_not_enough() -> None:

@@ -92,6 +92,21 @@ def choose_device(config: TrainConfig) -> Device:
     return Device(device=device, precision=precision, threads=config.threads)
 
 
+def fault() -> str | None:
+    """What the GPU says where it has failed for good in this process; None where all is well.
+
+    After an error inside a kernel every later call fails with it, and only another process can
+    use the device (CUDA Runtime API, cudaErrorAssert and its like).
+    """
+    if not torch.cuda.is_initialized():
+        return None
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
 def _cuda_has_bf16() -> bool:
     return torch.cuda.is_bf16_supported(including_emulation=False)
 

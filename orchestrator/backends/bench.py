@@ -3,7 +3,8 @@
 Knows no engine. Every call may be repeated without harm, since whoever calls across a network does
 not always know whether a call was executed. Touches what the worker touches.
 
-It runs one job at a time: a segment, or several that train as one stack.
+It runs one job at a time: a segment, or several that train as one stack. All of them run in the
+same thread, since what torch keeps by thread (CUDA graphs, handles of libraries) is then kept.
 
 A segment writes no second checkpoint before the driver has acknowledged the one at hand: else the
 trainer's clean-up, in a worker that outlives a killed driver by seconds, could remove the newest
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import os
 import platform
+import queue
 import threading
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -59,6 +61,10 @@ class Bench:
         self._ever_begun: set[Key] = set()
         self._stopping: set[Key] = set()
         self._unfit: str | None = None
+        self._jobs: queue.SimpleQueue[tuple[Sequence[Started], Sequence[RunConfig]]] = (
+            queue.SimpleQueue()
+        )
+        self._training_thread: threading.Thread | None = None
 
     def arrive(self, config: RunConfig) -> Arrival:
         """Load the trainer and say where this is.
@@ -80,10 +86,12 @@ class Bench:
                 return
             self._ever_begun |= keys
             self._begun, self._stopping = keys, set()
-        thread = threading.Thread(
-            target=self._work, args=(segments, configs), name="training", daemon=True
-        )
-        thread.start()
+            self._jobs.put((segments, configs))
+            if self._training_thread is None:
+                self._training_thread = threading.Thread(
+                    target=self._work_on, name="training", daemon=True
+                )
+                self._training_thread.start()
 
     def stop(self, trial: str, attempt: int) -> None:
         """End the segment at its next point; nothing where it does not run."""
@@ -131,6 +139,10 @@ class Bench:
         with self._changed:
             return key in self._stopping
 
+    def _work_on(self) -> None:
+        while True:
+            self._work(*self._jobs.get())
+
     def _work(self, segments: Sequence[Started], configs: Sequence[RunConfig]) -> None:
         going = {key_of(segment): segment for segment in segments}
         try:
@@ -143,6 +155,8 @@ class Bench:
             ):
                 if not isinstance(report, PointReported):
                     del going[report.trial, report.attempt]
+                if isinstance(report, AttemptLost):
+                    self._look_at_the_device(report)
                 self._say(report)
         except BaseException as error:  # SystemExit and its kind, which no segment makes an event
             for segment in going.values():
@@ -155,6 +169,13 @@ class Bench:
                         reason=worker.reason_of(error),
                     )
                 )
+
+    def _look_at_the_device(self, lost: AttemptLost) -> None:
+        """Some errors of a GPU (an assertion in a kernel, an uncorrectable bit) leave nothing of
+        it to the process: all that came here next would fail at once."""
+        fault = worker.device_fault()
+        if fault is not None:
+            self.fail(f"lost its GPU ({fault}) at {lost.reason}")
 
     def _say(self, report: Report) -> None:
         """Lay a report out for the driver; after a checkpoint, wait until it was taken."""

@@ -30,8 +30,19 @@ if TYPE_CHECKING:
 SETTLE_S = 30.0
 
 
+def see_no_gpus() -> None:
+    """Have this process find none. Ray shows them all to an actor that asks for none (from its
+    pull request 62492 on, of April 2026), and each would train on the machine's first."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 class Seat(Bench):
-    """A bench that knows the node on which it stands."""
+    """A bench that knows the node on which it stands, and sees the GPUs that it was given."""
+
+    def __init__(self, storage: str, train: worker.Train | None, *, gpus: float) -> None:
+        super().__init__(storage, train)
+        if not gpus:
+            see_no_gpus()
 
     def arrive(self, config: RunConfig) -> Arrival:
         import ray
@@ -41,6 +52,10 @@ class Seat(Bench):
 
 class Follower:
     """Any process of several but the first. One call at a time, beside `stay`."""
+
+    def __init__(self, gpus: float) -> None:
+        if not gpus:
+            see_no_gpus()
 
     def arrive(self, config: RunConfig, loads: bool) -> int:
         """Load the trainer where it is needed; the process's id."""
@@ -80,7 +95,7 @@ class SharedSeat(Seat):
         processes: int,
         bundle: Mapping[str, float],
     ) -> None:
-        super().__init__(storage, train)
+        super().__init__(storage, train, gpus=bundle.get("GPU", 0.0))
         self._ground = ground
         self._processes = processes
         self._bundle = bundle
@@ -113,7 +128,7 @@ class SharedSeat(Seat):
 
         # Owned by this process, so that Ray ends them with it.
         actor = _placed(ray.remote(Follower), self._ground, rank, self._bundle, concurrency=2)
-        return actor.remote()
+        return actor.remote(self._bundle.get("GPU", 0.0))
 
     def _watch(self) -> None:
         """Until one of the others dies; then nothing goes on here."""
@@ -163,6 +178,8 @@ class SharedSeat(Seat):
             try:
                 yield from sharing.take_part(part, stop)
             except PartError as error:
+                if error.failure.final:
+                    self.fail(str(PartError(error.failure, self._processes)))
                 failures.append(error.failure)
                 failures += self._settled(calls)
                 first = min(failures, key=lambda failure: failure.at_s)
@@ -223,7 +240,7 @@ def hire(storage: Path, train: worker.Train | None, takes: Takes) -> tuple[Any, 
 
     if takes.processes == 1:
         actor = _unplaced(ray.remote(Seat), {"CPU": takes.cpus, "GPU": takes.gpus}, concurrency=4)
-        return actor.remote(str(storage), train), None
+        return actor.remote(str(storage), train, gpus=takes.gpus), None
     processes = takes.processes
     shares = {"CPU": takes.cpus / processes, "GPU": takes.gpus / processes}
     bundle = {name: share for name, share in shares.items() if share > 0}

@@ -40,11 +40,13 @@ class Part:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What a process raised, and when, on the machine's monotonic clock: where one fails, the
-    others do too, and the first is the cause."""
+    others do too, and the first is the cause. After a `final` one it can join no other group
+    (`trainers.distributed.joined`), and the others may wait for it in vain."""
 
     rank: int
     at_s: float
     reason: str
+    final: bool = False
 
 
 class PartError(RuntimeError):
@@ -83,7 +85,9 @@ def take_part(part: Part, stop: Callable[[], bool] = never) -> Iterator[worker.T
             )
         except Exception as error:  # told before the others see their connection closed
             reason = worker.reason_of(error)
-            failure = Failure(rank=part.rank, at_s=time.monotonic(), reason=reason)
+            failure = Failure(
+                rank=part.rank, at_s=time.monotonic(), reason=reason, final=device == "cuda"
+            )
             raise PartError(failure, part.processes) from error
 
 

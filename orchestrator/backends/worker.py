@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from importlib import metadata
@@ -216,6 +217,15 @@ def facts(config: RunConfig) -> tuple[tuple[str, str], ...]:
     described = choose_device(config).describe()
     known = ((name, str(value)) for name, value in described.items() if value is not None)
     return (("frontrunner", _version_of("frontrunner")), *known)
+
+
+def device_fault() -> str | None:
+    """Why this process can do nothing more on its GPU; None where it can, or has none."""
+    if "torch" not in sys.modules:
+        return None
+    from trainers.device import fault
+
+    return fault()
 
 
 def data_facts(digests: Iterable[tuple[DataConfig, str]]) -> tuple[tuple[str, str], ...]:

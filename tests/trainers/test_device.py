@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainers.config import TrainConfig
-from trainers.device import DeviceError, choose_device
+from trainers.device import DeviceError, choose_device, fault
 
 Make = Callable[..., TrainConfig]
 
@@ -50,6 +50,18 @@ def test_absent_cuda(make_config: Make) -> None:
     assert choose_device(make_config(device="auto")).device.type == "cpu"
     with pytest.raises(DeviceError, match="use device: auto"):
         choose_device(make_config(device="cuda"))
+
+
+def test_a_gpu_that_failed_for_good_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nSearch for it")
+
+    assert fault() is None
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert fault() is None
+    monkeypatch.setattr(torch.cuda, "synchronize", fails)
+    assert fault() == "CUDA error: an illegal memory access was encountered"
 
 
 @pytest.mark.gpu

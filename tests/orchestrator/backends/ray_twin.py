@@ -141,7 +141,7 @@ class Twin:
 class HiredFrom:
     twin: Twin
 
-    def remote(self, storage: str, train: Any) -> Worker:
+    def remote(self, storage: str, train: Any, *, gpus: float) -> Worker:
         placed = sum(not worker.dead for worker in self.twin.workers) < self.twin.room
         worker = Worker(Bench(storage, train), placed=placed)
         self.twin.workers.append(worker)

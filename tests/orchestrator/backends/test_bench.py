@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.backends import worker
 from orchestrator.backends.base import Report
 from orchestrator.backends.bench import Bench, UnfitError
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
@@ -182,3 +184,44 @@ def test_an_exit_in_a_stack_is_told_of_each(tmp_path: Path) -> None:
     bench.begin(stack("good", "good2"), [CONFIG, CONFIG])
     reports = read_all(bench, 2)
     assert [(type(r), r.trial) for r in reports] == [(AttemptLost, "good"), (AttemptLost, "good2")]
+
+
+def test_all_jobs_run_in_one_thread(tmp_path: Path) -> None:
+    """torch keeps CUDA graphs by thread."""
+    threads: set[int] = set()
+
+    def noting(*arguments: Any, **options: Any) -> Iterator[Any]:
+        threads.add(threading.get_ident())
+        yield from fake_train(*arguments, **options)
+
+    bench = Bench(str(tmp_path), noting)
+    for attempt in (1, 2, 3):
+        bench.begin([segment(attempt)], [CONFIG])
+        read(bench, after=7 * (attempt - 1))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("fault", [None, "CUDA error: device-side assert triggered"])
+def test_a_worker_whose_gpu_is_gone_begins_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str | None
+) -> None:
+    """Else every segment that comes to it would fail at once, whoever's it is."""
+
+    def fails(*_: Any, **__: Any) -> Iterator[Any]:
+        raise RuntimeError("index out of bounds")
+        yield
+
+    monkeypatch.setattr(worker, "device_fault", lambda: fault)
+    bench = Bench(str(tmp_path), fails)
+    bench.begin([segment()], [CONFIG])
+    if fault is None:
+        (report,) = read(bench)
+        assert isinstance(report, AttemptLost)
+        return
+    with pytest.raises(UnfitError, match=r"lost its GPU \(CUDA error: device-side.*of bounds"):
+        read(bench)
+
+
+def test_a_gpu_is_asked_only_where_torch_has_used_one() -> None:
+    assert worker.device_fault() is None

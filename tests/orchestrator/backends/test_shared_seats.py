@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,12 @@ import psutil
 import pytest
 
 from orchestrator.backends import ray as ray_backend
+from orchestrator.backends import sharing
 from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.bench import UnfitError
 from orchestrator.backends.ray import RayBackend
+from orchestrator.backends.seats import Follower, Seat, SharedSeat
+from orchestrator.backends.sharing import Failure, Part, PartError
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
 from orchestrator.pool import Pool
 from orchestrator.values import Candidate, Checkpoint
@@ -238,3 +243,34 @@ def test_what_cannot_be_shared_is_refused_before_any_process_is_hired(
     for candidates, options, words in cases:
         with pytest.raises(BackendError, match=words):
             RayBackend(candidates, tmp_path, **options)
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(0.0, ""), (0.5, "3"), (1.0, "3")])
+def test_an_actor_without_gpus_sees_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: float, seen: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    Seat(str(tmp_path), None, gpus=gpus)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    Follower(gpus)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_who_fails_for_good_gives_up_the_seat_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: TrainConfig
+) -> None:
+    """Over nccl the others wait for it until they are killed, and cannot tell."""
+
+    def fails(part: Part, stop: Callable[[], bool]) -> Iterator[Any]:
+        raise PartError(Failure(rank=0, at_s=0.0, reason="disk full", final=True), 2)
+        yield
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(sharing, "take_part", fails)
+    monkeypatch.setattr(SharedSeat, "_attend", lambda *_: None)
+    monkeypatch.setattr(SharedSeat, "_settled", lambda *_: [])
+    seat = SharedSeat(str(tmp_path), None, None, 2, {"GPU": 1.0})
+    seat.begin([Started(trial="tiny0", attempt=1, until=END)], [tiny])
+    with pytest.raises(UnfitError, match="process 1 of 2: disk full"):
+        seat.reports(0, 10.0)

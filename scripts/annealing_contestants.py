@@ -11,27 +11,20 @@ from functools import cache
 
 import numpy as np
 
-from orchestrator.laws.annealed import (
-    AnnealedLaw,
-    StableLaw,
-    on_top_of,
-    stable_law,
-    stable_law_of_curves,
-    widened,
-)
+from orchestrator.laws.annealed import CURVES, AnnealedLaw, fit_annealed, on_top_of, widened
 from orchestrator.laws.annealed_check import check_annealed
 from orchestrator.laws.calibration import calibration_of, checked
 from orchestrator.laws.cooldowns import Cooldown, paired
 from orchestrator.laws.curves import CurveLaw, fit_curves
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import CHINCHILLA
-from orchestrator.laws.runs import Array, CurveRows, finished_runs, runs_from_curves
+from orchestrator.laws.runs import Array, CurveRows, finished_runs
+from orchestrator.laws.stable import Base, FormBase, StableLaw
 from orchestrator.laws.uncertainty import bootstrap, interval_of
 
 LEVEL = 0.8
 DRAWS = 200
-OFFSETS_SD = 0.02  # as the report fits the laws of a sweep
-OFFSETS_FROM = 8
+_FORM = FormBase(form=CHINCHILLA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,32 +50,35 @@ Teller = Callable[[Given, Array, Array], Told]
 
 def corrected(given: Given, N: Array, D: Array) -> Told:
     """The law of curves less the gain, as a report quotes it."""
-
-    def build(curves: Sequence[CurveRows], cooldowns: Sequence[Cooldown]) -> AnnealedLaw:
-        law = fit_curves(curves)
-        stable = stable_law_of_curves(law, draws=DRAWS, seed=given.seed)
-        return on_top_of(stable, curves, cooldowns, law.predict, seed=given.seed)
-
-    law = build(given.curves, given.cooldowns)
-    found = check_annealed(build, given.curves, law.counted(given.cooldowns))
-    return _asked(widened(law, found.factor), N, D, given.seed)
+    return _quoted(CURVES, _stable_of(CURVES, given.curves, given.seed), given, N, D)
 
 
 def corrected_form(given: Given, N: Array, D: Array) -> Told:
-    """Chinchilla's law of the stable points less the gain."""
-    stable = _form_of(given.curves, given.seed)
+    """Chinchilla's law of the stable points less the gain, as a report quotes it where that is
+    stated."""
+    return _quoted(_FORM, _stable_of(_FORM, given.curves, given.seed), given, N, D)
+
+
+def _quoted(base: Base, stable: StableLaw, given: Given, N: Array, D: Array) -> Told:
+    """The law on top of this base, widened as its checks say."""
+
+    def build(curves: Sequence[CurveRows], cooldowns: Sequence[Cooldown]) -> AnnealedLaw:
+        return fit_annealed(curves, cooldowns, base=base, draws=DRAWS, seed=given.seed)
+
     law = on_top_of(stable, given.curves, given.cooldowns, seed=given.seed)
-    return _asked(law, N, D, given.seed)
+    found = check_annealed(build, given.curves, law.counted(given.cooldowns))
+    factor = max(found.factor, _own_factor(base, given.curves, given.seed))
+    return _asked(widened(law, factor), N, D, given.seed)
 
 
 @cache
-def _form_of(curves: tuple[CurveRows, ...], seed: int) -> StableLaw:
-    """Chinchilla's law as a report fits it, checked on its largest trials."""
-    runs = runs_from_curves(curves)
-    many = runs.trials >= OFFSETS_FROM
-    law = fit(CHINCHILLA, runs, offsets_sd=OFFSETS_SD if many else None, seed=seed)
-    drawn = bootstrap(law, runs, draws=DRAWS, seed=seed)
-    return stable_law(checked(drawn, calibration_of(law, runs)))
+def _stable_of(base: Base, curves: tuple[CurveRows, ...], seed: int) -> StableLaw:
+    return base.of(curves, draws=DRAWS, seed=seed)
+
+
+@cache
+def _own_factor(base: Base, curves: tuple[CurveRows, ...], seed: int) -> float:
+    return base.calibration(_stable_of(base, curves, seed), curves).factor
 
 
 @cache

@@ -17,70 +17,30 @@ the gain are narrowed by as much beforehand, so that the widening gives them bac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from orchestrator.laws.annealing import Gain, fit_gain
 from orchestrator.laws.cooldowns import Cooldown, Pairs, paired
-from orchestrator.laws.curve_options import USUAL, CurveOptions
-from orchestrator.laws.curve_solving import ALPHA, law_at
-from orchestrator.laws.curves import EXPRESSION, CurveLaw, fit_curves
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.forms.line import Known, LineForm, law_of
-from orchestrator.laws.law import LawFit, LawWarning
+from orchestrator.laws.forms.line import Known, LineForm
+from orchestrator.laws.law import LawFit
 from orchestrator.laws.runs import Array, CurveRows
+from orchestrator.laws.stable import Base, CurvesBase, StableLaw, line_of
 from orchestrator.laws.uncertainty import LawPosterior
 
 PHASES = ("annealed", "stable")
+CURVES = CurvesBase()
 _LEVEL = 0.9  # at which the gain keeps its own width
 _GAIN = "exp(-gain * max(N / {:.5g}, {:.5g})**gain_N * max(D / {:.5g}, {:.5g})**gain_D)"
 _BELOW = 4.0  # times under the smallest pair the gain changes no more: else it grows to all of it
-_DRIFT = "exp(drift_N * max(log(N / {:.5g}), 0) + drift_D * max(log(D / {:.5g}), 0))"
 _KNOWN = {
     "gain": Known(low=0.0, meaning="gain from annealing, log loss"),
     "gain_N": Known(meaning="exponent of N in the gain"),
     "gain_D": Known(meaning="exponent of D in the gain"),
 }
-_KNOWN_CURVES = {
-    "E": Known(low=0.0, meaning="irreducible loss"),
-    "A": Known(low=0.0, meaning="scale in N"),
-    "alpha": Known(low=0.0, meaning="exponent of N"),
-    "B": Known(low=0.0, meaning="scale in D"),
-    "gamma": Known(meaning="power of N that data are worth"),
-    "beta": Known(low=0.0, meaning="exponent of D"),
-    "drift_N": Known(meaning="drift beyond the largest size"),
-    "drift_D": Known(meaning="drift beyond the longest run"),
-}
-_GRID, _REACH = 12, 30.0  # places a side where the line meets the law of curves, and how far
-_STEPS, _LEAST = 40, 1e-4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StableLaw:
-    """A law of stable loss as a line: published values of its own (P,) and of draws (S, P), in
-    the order of `known`. posterior: whose widening holds; None where draws need none."""
-
-    name: str
-    expression: str
-    known: Mapping[str, Known]
-    source: str
-    own: Array
-    draws: Array
-    rows: int
-    trials: int
-    ranges: tuple[tuple[float, float], ...]
-    scale: float
-    scatter: float
-    warnings: tuple[LawWarning, ...]
-    posterior: LawPosterior | None = None
-
-    def predict(self, N: Array, D: Array) -> Array:
-        """Loss (Q,) at N (Q,) and D (Q,)."""
-        form = _form(self.name, self.expression, self.known, self.source)
-        working = form.absorb(self.own[None, :], np.zeros(0))
-        return form.loss(working, form.covariates(np.stack([N, D]), np.zeros(0)))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,132 +68,9 @@ class AnnealedLaw:
         return [c for c in cooldowns if (c.trial, c.tokens, c.loss) not in strays]
 
 
-def stable_law(posterior: LawPosterior) -> StableLaw:
-    """A fitted law of N and D with its draws. Raises ValueError for one of other inputs."""
-    law = posterior.law
-    if set(law.form.inputs) != {"N", "D"}:
-        raise ValueError(
-            f"an annealed law needs a stable law of N and D; {law.form.name} is one of"
-            f" {', '.join(law.form.inputs)}"
-        )
-    centre = np.array(law.centre)
-    draws = law.form.publish(np.array(posterior.draws), centre)
-    sides = dict(zip(law.form.inputs, law.ranges, strict=True))
-    return StableLaw(
-        name=law.form.name,
-        expression=law.form.expression,
-        known={
-            p.name: Known(
-                low=_published(p.lower, p.logarithmic),
-                high="loss" if p.upper is None else _published(p.upper, p.logarithmic),
-                meaning=p.meaning,
-            )
-            for p in law.form.parameters
-        },
-        source=law.form.source,
-        own=law.form.publish(np.array([law.working]), centre)[0],
-        draws=draws,
-        rows=law.rows,
-        trials=law.trials,
-        ranges=(sides["N"], sides["D"]),
-        scale=law.scale,
-        scatter=law.scatter,
-        warnings=law.warnings,
-        posterior=posterior,
-    )
-
-
-def _published(bound: float, logarithmic: bool) -> float:
-    return math.exp(min(bound, 700.0)) if logarithmic else bound
-
-
-def stable_law_of_curves(law: CurveLaw, *, draws: int, seed: int) -> StableLaw:
-    """The law of curves as a line: the one that comes nearest to its mean over nodes, between its
-    rows and 30 times beyond; draws are of its nodes, with their drift."""
-    highs = [high for _, high in law.ranges]
-    slopes = law.drift * np.random.default_rng([seed, 1]).standard_normal((draws, 2))
-    return StableLaw(
-        name="curves",
-        expression=f"({EXPRESSION}) * {_DRIFT.format(*highs)}",
-        known=_KNOWN_CURVES,
-        source="McLeish et al. 2025, arXiv 2502.06857; Hoffmann et al. 2022, arXiv 2203.15556",
-        own=np.append(_line_of(law, _nearest(law)[None, :])[0], [0.0, 0.0]),
-        draws=np.concatenate([_line_of(law, _drawn(law, draws, seed)), slopes], axis=1),
-        rows=law.rows,
-        trials=len(law.trials),
-        ranges=law.ranges,
-        scale=law.scale,
-        scatter=law.scatter,
-        warnings=tuple(
-            LawWarning(kind="offsets" if "offsets" in said else "not_identified", text=said)
-            for said in law.doubts
-        ),
-    )
-
-
-def _drawn(law: CurveLaw, draws: int, seed: int) -> Array:
-    """Working values (S, 6) whose loss spreads as the law says it does.
-
-    About a node the law is sure of its loss among the rows, and not of its parameters: those
-    drawn by their covariance alone leave the rows, as the loss is no line in them. So what is
-    drawn is the loss, as the covariance moves it to first order, at places among the rows and
-    beyond, and each draw is the member of the law that comes nearest to it there, in units of the
-    spread.
-    """
-    n, d = _places(law)
-    rng = np.random.default_rng([seed, 0])
-    node = rng.choice(len(law.weight), size=draws, p=law.weight)
-    roots = np.linalg.cholesky(law.covariance + 1e-12 * np.eye(law.working.shape[1]))
-    normal = rng.standard_normal((draws, law.working.shape[1]))
-    loss, slopes = law_at(law.working, n, d)
-    slopes = slopes / loss[:, None]
-    spread = np.sqrt(np.einsum("kpq,kpr,kqr->kr", law.covariance, slopes, slopes))
-    moved = np.einsum("spq,sq->sp", roots[node], normal)
-    wanted = np.log(loss)[node] + np.einsum("sp,spr->sr", moved, slopes[node])
-    free = np.ones(law.working.shape[1])
-    free[ALPHA] = 0.0
-    return _brought_near(law.working[node], n, d, wanted, spread[node] + _LEAST, free)
-
-
-def _nearest(law: CurveLaw) -> Array:
-    """Working values (6,) whose log loss is nearest to that of the mean over nodes."""
-    n, d = _places(law)
-    wanted = np.log(law.weight @ law_at(law.working, n, d)[0])[None]
-    start = (law.weight @ law.working)[None]
-    return _brought_near(start, n, d, wanted, np.ones_like(wanted), np.ones(6))[0]
-
-
-def _places(law: CurveLaw) -> tuple[Array, Array]:
-    """Log N and log D, from the law's centre, among the rows and beyond, (Q,) each."""
-    sides = [np.geomspace(low, _REACH * high, _GRID) for low, high in law.ranges]
-    N, D = (side.ravel() for side in np.meshgrid(*sides))
-    return np.log(N) - law.centre[0], np.log(D) - law.centre[1]
-
-
-def _brought_near(
-    values: Array, n: Array, d: Array, wanted: Array, spread: Array, free: Array
-) -> Array:
-    """Working values (S, 6) moved until their log loss is nearest to `wanted` (S, Q) in units of
-    `spread` (S, Q); those of `free` (6,) that are 0 stay."""
-    for _ in range(_STEPS):
-        loss, slopes = law_at(values, n, d)
-        columns = slopes * free[:, None] / (loss * spread)[:, None]
-        matrix = np.einsum("spq,srq->spr", columns, columns)
-        # A little damping: where a term is hardly there its parameters have no column.
-        matrix = matrix + 1e-6 * np.trace(matrix, axis1=1, axis2=2)[:, None, None] * np.eye(6)
-        pull = np.einsum("spq,sq->sp", columns, (wanted - np.log(loss)) / spread)
-        step = np.asarray(np.linalg.solve(matrix, pull[:, :, None])[:, :, 0], dtype=np.float64)
-        values = values + np.clip(step, -0.5, 0.5)
-    return values
-
-
-def _line_of(law: CurveLaw, working: Array) -> Array:
-    """(S, 6) in the order of the line's names: E, A, alpha, B, gamma, beta."""
-    n0, d0 = law.centre
-    E, a, b, alpha, beta = np.exp(working[:, :5]).T
-    gamma = working[:, 5]
-    A, B = a * np.exp(alpha * n0), b * np.exp(beta * d0 - gamma * n0)
-    return np.stack([E, A, alpha, B, gamma, beta], axis=1)
+def name_less_gain(name: str) -> str:
+    """The name of the law on top of a base of this name."""
+    return f"{name}_less_gain" if name.isidentifier() else f"({name}) less gain"
 
 
 def annealed_law(stable: StableLaw, gain: Gain, pairs: Pairs, *, seed: int = 0) -> AnnealedLaw:
@@ -245,8 +82,8 @@ def annealed_law(stable: StableLaw, gain: Gain, pairs: Pairs, *, seed: int = 0) 
             f"no law of annealed loss: the parameter {taken[0]!r} of {stable.name} is named as one"
             " of the gain; rename it"
         )
-    form = _form(
-        f"{stable.name}_less_gain" if stable.name.isidentifier() else "less_gain",
+    form = line_of(
+        name_less_gain(stable.name),
         f"({stable.expression}) * {_gain_of(gain, pairs)}",
         {**stable.known, **_KNOWN},
         "; ".join(said for said in (stable.source, "the gain: of the sweep's cooldowns") if said),
@@ -295,28 +132,25 @@ def fit_annealed(
     curves: Sequence[CurveRows],
     cooldowns: Sequence[Cooldown],
     *,
+    base: Base = CURVES,
     draws: int = 200,
     seed: int = 0,
-    options: CurveOptions = USUAL,
 ) -> AnnealedLaw:
-    """The annealed law on top of the law of curves. curves: points of the constant rate alone; a
-    cooldown's trial is its trunk's place among them. Raises FitError where either law fails."""
-    law = fit_curves(curves, options=options)
-    stable = stable_law_of_curves(law, draws=draws, seed=seed)
-    return on_top_of(stable, curves, cooldowns, law.predict, seed=seed)
+    """The annealed law on top of a base's. curves: points of the constant rate alone; a cooldown's
+    trial is its trunk's place among them. Raises FitError where either law fails."""
+    return on_top_of(base.of(curves, draws=draws, seed=seed), curves, cooldowns, seed=seed)
 
 
 def on_top_of(
     stable: StableLaw,
     curves: Sequence[CurveRows],
     cooldowns: Sequence[Cooldown],
-    predict: Callable[[Array, Array], Array] | None = None,
     *,
     seed: int = 0,
 ) -> AnnealedLaw:
-    """The annealed law on top of a stable one. predict: the stable law, where it is nearer to
-    hand than the line. Raises FitError where there is no law of the gain."""
-    pairs = paired(curves, cooldowns, predict or stable.predict)
+    """The annealed law on top of a stable one. Raises FitError where there is no law of the
+    gain."""
+    pairs = paired(curves, cooldowns, stable.law)
     return annealed_law(stable, fit_gain(pairs), pairs, seed=seed)
 
 
@@ -340,10 +174,6 @@ def _left(form: LineForm, published: Array, pairs: Pairs) -> Array:
     covariates = form.covariates(np.stack([pairs.N, pairs.D]), np.zeros(0))
     said = form.loss(form.absorb(published[None, :], np.zeros(0)), covariates)[0]
     return np.log(pairs.loss) - np.log(said)
-
-
-def _form(name: str, expression: str, known: Mapping[str, Known], source: str) -> LineForm:
-    return law_of(expression, name=name, parameters=known, inputs=("N", "D"), source=source)
 
 
 def _floats(values: Array) -> tuple[float, ...]:

@@ -83,11 +83,15 @@ def _check(
         [cooldown.trial for cooldown in held]
     )
     trials = law.law.scatter * member.astype(np.float64)
-    return check_of(errors, own, trials, share)
+    degrees = math.inf if law.degrees is None else law.degrees
+    return check_of(errors, own, trials, share, degrees=degrees)
 
 
-def check_of(errors: Array, own: Array, trials: Array, share: float) -> Check:
-    """errors (R,) against the law's own covariance own @ own.T and the scatter of trials alike."""
+def check_of(
+    errors: Array, own: Array, trials: Array, share: float, *, degrees: float = math.inf
+) -> Check:
+    """errors (R,) against the law's own covariance own @ own.T and the scatter of trials alike.
+    degrees: of freedom of the law's spread."""
     root = 1.0 / math.sqrt(len(errors))
     both = np.concatenate([own, trials], axis=1) * root
     return Check.of(
@@ -97,6 +101,6 @@ def check_of(errors: Array, own: Array, trials: Array, share: float) -> Check:
         expected=float(np.sum(both**2)),
         of_law=float(np.sum(own**2)) / len(errors),
         squared=float(np.sum(np.asarray((both.T @ both) ** 2, dtype=np.float64))),
-        degrees=math.inf,
+        degrees=degrees,
         believed=_BELIEVED,
     )

@@ -9,6 +9,8 @@ from orchestrator.laws.forms import LawForm, form_named
 from orchestrator.laws.forms.line import law_of
 
 _OPERATORS = "+-*/^("
+USUAL_FORMS = ("power_irreducible", "chinchilla")
+"""The forms of a sweep or a table that states none."""
 ASKED = (("C",), ("N", "D"))
 """Inputs that a law of a sweep, or of a table of runs, may have."""
 

@@ -1,72 +1,102 @@
 """The law of annealed loss that few cooldowns carry: the stable law less the gain of annealing.
 
-Touches nothing. See `laws.annealed`: the law of curves of the trials near their size's best gives
-the shape, their cooldowns the gain. Its interval is widened where the law without the largest
-sizes errs at their annealed ends by more than it should.
+Touches nothing. See `laws.annealed`: the trials near their size's best give the shape, their
+cooldowns the gain. The stable law is of the form that the user states, or the law of curves. Its
+interval is widened where the law without the largest sizes errs at their annealed ends by more
+than it should, or a stated form without the largest trials at their stable points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
-from orchestrator.laws.annealed import PHASES, AnnealedLaw, fit_annealed, widened
+from orchestrator.laws.annealed import (
+    CURVES,
+    PHASES,
+    AnnealedLaw,
+    fit_annealed,
+    name_less_gain,
+    widened,
+)
 from orchestrator.laws.annealed_check import Build, check_annealed, held_out_law
 from orchestrator.laws.annealing import LEAST_TRIALS
 from orchestrator.laws.calibration import Calibration
 from orchestrator.laws.cooldowns import Cooldown
-from orchestrator.laws.curves import EXPRESSION
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import CurveRows
+from orchestrator.laws.stable import Base, FormBase
+from orchestrator.laws.stated import USUAL_FORMS, form_stated
+from orchestrator.laws.uncertainty import LawPosterior
 from orchestrator.report import words
 from orchestrator.report.bounds import REACH, optimal_line, parameters_of
 from orchestrator.report.conclusions import Gained, HeldOut, LawResult, Question, Residuals
 from orchestrator.report.cost import FlopsPerToken
 from orchestrator.report.evidence import Evidence, TrialEvidence
 
-FORM = "curves_less_gain"
-NO_CHECK = Calibration(checks=(), notes=())
 NO_DRAWS = "no interval: the bootstrap was switched off"
 _RATE = "learning_rate"
+_SOURCE = "the gain is of the sweep's own cooldowns"
 FEW = 4
 """Trials with cooldowns below which the exponents of the gain are said to be a prior's."""
 _FIRST = 0.05  # quantile of the rows' compute where the line begins
 
 
+class _Build(Protocol):
+    def __call__(
+        self, some: Sequence[CurveRows], of: Sequence[Cooldown], draws: int = ...
+    ) -> AnnealedLaw: ...
+
+
+def bases_of(question: Question, evidence: Evidence) -> Sequence[Base]:
+    """What stands for the stable law: every form of N and D that was stated, and the law of curves
+    where none was."""
+    if question.forms == USUAL_FORMS:
+        return (CURVES,)
+    forms = [form for form in map(form_stated, question.forms) if form.inputs != ("C",)]
+    return [FormBase(form=form, burn_in=evidence.burn_in) for form in forms] or (CURVES,)
+
+
 def less_gain(
-    evidence: Evidence, question: Question, largest: float, cost: FlopsPerToken
+    base: Base, evidence: Evidence, question: Question, largest: float, cost: FlopsPerToken
 ) -> LawResult:
-    """The stable law less the gain, or why there is none."""
+    """The stable law of this base less the gain, or why there is none."""
     result = LawResult(
-        form=FORM,
-        expression=f"({EXPRESSION}) * exp(-gain(N, D))",
-        source="the law of learning curves; the gain is of the sweep's own cooldowns",
+        form=name_less_gain(base.name),
+        expression=f"({base.expression}) * exp(-gain(N, D))",
+        source="; ".join(said for said in (base.source, _SOURCE) if said),
         basis="stable points of trials within 1 % of the best of their size, and their cooldowns",
         phases=PHASES,
     )
     trials = evidence.near_best()
     curves, cooldowns = [trial.stable for trial in trials], cooldowns_of(trials)
 
-    def build(some: Sequence[CurveRows], of: Sequence[Cooldown]) -> AnnealedLaw:
-        return fit_annealed(some, of, draws=max(question.draws, 1), seed=question.seed)
+    def build(
+        some: Sequence[CurveRows], of: Sequence[Cooldown], draws: int = question.draws
+    ) -> AnnealedLaw:
+        return fit_annealed(some, of, base=base, draws=draws, seed=question.seed)
+
+    def alone(some: Sequence[CurveRows], of: Sequence[Cooldown]) -> AnnealedLaw:
+        return build(some, of, 0)
 
     try:
-        found = build(curves, cooldowns)
+        found, doubts = _found(build, curves, cooldowns, question)
     except FitError as error:
         return replace(result, why_not=f"{error}{_uncounted(evidence, trials)}")
     # A decay that failed says nothing of the law, which has left it out and names it.
     cooldowns = found.counted(cooldowns)
-    # Without draws there is no interval that could be checked.
-    checks = check_annealed(build, curves, cooldowns) if question.draws else NO_CHECK
-    found = widened(found, checks.factor)
-    law = found.posterior.law
-    posterior = found.posterior if question.draws else None
-    pairs = found.pairs
+    posterior: LawPosterior | None = None
+    if not doubts:
+        checks = [check_annealed(build, curves, cooldowns), base.calibration(found.stable, curves)]
+        found = widened(found, max(each.factor for each in checks))
+        posterior = found.posterior
+        doubts = [said for each in checks for said in _said(each)]
+    law, pairs = found.posterior.law, found.pairs
     compute = np.concatenate([curve.flops for curve in curves])
     start = float(np.quantile(compute, _FIRST))
-    flops = cost(pairs.N) * pairs.D
     return replace(
         result,
         basis=found.words,
@@ -79,14 +109,27 @@ def less_gain(
         ),
         line=optimal_line(law, posterior, question.level, start, REACH * largest, cost),
         residuals=Residuals(
-            flops=flops,
+            flops=cost(pairs.N) * pairs.D,
             params=pairs.N,
             log_loss=np.log(pairs.loss / law.predict(pairs.N, pairs.D)),
         ),
-        held_out=_held_out(build, curves, cooldowns, cost),
+        held_out=_held_out(alone, curves, cooldowns, cost),
         gain=_gain(found),
-        doubts=tuple(_doubts(found, checks, question)),
+        doubts=(*_doubts(found), *doubts),
     )
+
+
+def _found(
+    build: _Build, curves: Sequence[CurveRows], cooldowns: Sequence[Cooldown], question: Question
+) -> tuple[AnnealedLaw, Sequence[str]]:
+    """The law, and why it has no interval; nothing where it has one."""
+    if not question.draws:
+        return build(curves, cooldowns, 0), (NO_DRAWS,)
+    try:
+        return build(curves, cooldowns), ()
+    except FitError as error:
+        # Trials too few to be drawn from may still carry a law.
+        return build(curves, cooldowns, 0), (str(error),)
 
 
 def _uncounted(evidence: Evidence, near: Sequence[TrialEvidence]) -> str:
@@ -160,7 +203,11 @@ def _gain(found: AnnealedLaw) -> Gained:
     )  # fmt: skip
 
 
-def _doubts(found: AnnealedLaw, checks: Calibration, question: Question) -> Sequence[str]:
+def _said(checks: Calibration) -> Sequence[str]:
+    return [checks.warning] if checks.warning is not None else checks.notes[:1]
+
+
+def _doubts(found: AnnealedLaw) -> Sequence[str]:
     said = [*map(str, found.posterior.law.warnings), *found.gain.doubts]
     if found.gain.trials < FEW:
         said.append(
@@ -170,7 +217,4 @@ def _doubts(found: AnnealedLaw, checks: Calibration, question: Question) -> Sequ
     if found.pairs.unpaired:
         count = words.several(found.pairs.unpaired, "annealed end")
         said.append(f"left out of the gain: {count} far from any point of the trunk")
-    said += [checks.warning] if checks.warning is not None else checks.notes[:1]
-    if not question.draws:
-        said.append(NO_DRAWS)
     return said

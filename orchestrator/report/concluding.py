@@ -15,7 +15,7 @@ import numpy as np
 
 from orchestrator.laws.calibration import calibration_of, checked
 from orchestrator.laws.errors import FitError
-from orchestrator.laws.fit import fit
+from orchestrator.laws.fit import fit, fit_trials
 from orchestrator.laws.forms import LawForm
 from orchestrator.laws.frontier import Frontier, bootstrap_frontier, fit_frontier
 from orchestrator.laws.law import LawFit
@@ -23,7 +23,7 @@ from orchestrator.laws.runs import Runs
 from orchestrator.laws.stated import form_stated
 from orchestrator.laws.uncertainty import LawPosterior, bootstrap
 from orchestrator.report import answers, words
-from orchestrator.report.annealing import NO_DRAWS, less_gain
+from orchestrator.report.annealing import NO_DRAWS, bases_of, less_gain
 from orchestrator.report.approaches import disagreements, side_by_side
 from orchestrator.report.bounds import LINE_POINTS, REACH, optimal_line, parameters_of
 from orchestrator.report.conclusions import (
@@ -39,12 +39,6 @@ from orchestrator.report.conclusions import (
 from orchestrator.report.cost import FlopsPerToken
 from orchestrator.report.evidence import Evidence
 from orchestrator.values import FloatArray
-
-OFFSETS_SD = 0.02
-"""Spread of the trials' own offsets in log loss; on public ladders it halved the error of laws at
-sizes held out."""
-OFFSETS_FROM = 8
-"""Trials from which on offsets are fitted: among fewer they cannot be told from the sizes."""
 
 
 def conclude(evidence: Evidence, question: Question) -> Conclusions:
@@ -95,7 +89,8 @@ def _results(
         if any(trial.annealed for trial in evidence.trials):
             results.append(_annealed(form, evidence, question, largest, cost))
     if any(trial.annealed for trial in evidence.with_points()):
-        results.append(less_gain(evidence, question, largest, cost))
+        bases = bases_of(question, evidence)
+        results += [less_gain(base, evidence, question, largest, cost) for base in bases]
     return results
 
 
@@ -155,7 +150,7 @@ def _of_size_and_data(
     )
     try:
         runs = evidence.stable_runs()
-        law = _fitted(form, runs, question.seed)
+        law = fit_trials(form, runs, seed=question.seed)
     except FitError as error:
         return replace(result, why_not=str(error))
     held, held_doubt = _held_out(form, evidence, question)
@@ -178,12 +173,6 @@ def _annealed(
     except FitError as error:
         return replace(result, why_not=str(error))
     return _bounded(result, law, runs, question, largest, cost, None, ())
-
-
-def _fitted(form: LawForm, runs: Runs, seed: int) -> LawFit:
-    curves = runs.trials >= OFFSETS_FROM and len(runs) > runs.trials
-    offsets = OFFSETS_SD if curves else None
-    return fit(form, runs, offsets_sd=offsets, seed=seed)
 
 
 def _bounded(
@@ -251,7 +240,7 @@ def _held_out(
         if form.inputs == ("C",):
             law = fit_frontier(rest.frontier(), form=form, seed=question.seed)
         else:
-            law = _fitted(form, rest.stable_runs(), question.seed)
+            law = fit_trials(form, rest.stable_runs(), seed=question.seed)
     except FitError as error:
         return None, (f"not validated: without the size of the costliest run: {error}",)
     predicted = float(law.predict(costliest.params, D, C=C))

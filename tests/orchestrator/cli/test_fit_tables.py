@@ -102,8 +102,8 @@ def test_annealed_ends_beside_stable_points_give_a_law_of_annealed_loss(
     assert run(["fit", "runs.csv", "--form", "chinchilla", "--draws", "40", "--json"]) == 0
     printed = capsys.readouterr().out
     record = json.loads(printed)
-    assert record["headline"] == "curves_less_gain (annealed)"
-    law = next(law for law in record["laws"] if law["form"] == "curves_less_gain")
+    assert record["headline"] == "chinchilla_less_gain (annealed)"
+    law = next(law for law in record["laws"] if law["form"] == "chinchilla_less_gain")
     assert law["gain"]["cooldowns"] == 3
     assert law["gain"]["decay"] == pytest.approx(1 / 11)
     assert "stable law of 6 trials, less a gain of" in law["basis"]

@@ -10,7 +10,7 @@ from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import NAMED
 from orchestrator.laws.forms.published import published, published_names
 from orchestrator.laws.runs import finished_runs
-from orchestrator.laws.stated import ASKED, form_stated
+from orchestrator.laws.stated import ASKED, USUAL_FORMS, form_stated
 
 
 def test_names_and_lines():
@@ -34,6 +34,7 @@ def test_others_are_refused(text):
 def test_a_sweep_accepts_every_form_of_its_inputs_and_lines():
     ship = [*NAMED, *(published(name) for name in published_names())]
     assert set(LAW_NAMES) == {form.name for form in ship if form.inputs in ASKED}
+    assert LawPlan().forms == USUAL_FORMS
     plan = LawPlan.model_validate({"forms": [*LAW_NAMES, "E + A/N**alpha + B/D**beta"]})
     assert len(plan.forms) == len(LAW_NAMES) + 1
     with pytest.raises(ValueError, match="did you mean 'chinchilla'"):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from orchestrator.laws.errors import FitError
 from orchestrator.laws.law import LawWarning
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
@@ -96,19 +97,29 @@ def test_a_sweep_without_a_point_concludes_nothing() -> None:
     assert concluded.sentence.startswith("No law yet")
 
 
-def test_annealed_ends_get_a_law_of_their_own() -> None:
+@pytest.mark.parametrize(
+    ("forms", "name"),
+    [
+        (("power_irreducible", "chinchilla"), "curves_less_gain"),
+        (("chinchilla",), "chinchilla_less_gain"),
+        (("E + A/N**a + B/D**b",), "(E + A/N**a + B/D**b) less gain"),
+    ],
+)
+def test_annealed_ends_get_a_law_of_their_own(forms: tuple[str, ...], name: str) -> None:
+    """The gain is taken off the form that was stated, or off the law of curves."""
     plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
-    concluded = annealed(plain, gain=0.1).conclusions(forms=("chinchilla",))
-    stable, ends, less = concluded.laws
+    concluded = annealed(plain, gain=0.1).conclusions(forms=forms)
+    stable, ends, less = concluded.laws[-3:]
     assert stable.phases == ("stable",)
     assert ends.phases == ("annealed",)
-    assert ends.key == "chinchilla (annealed)"
+    assert ends.key == f"{stable.form} (annealed)"
     assert concluded.annealing_gain is not None
     assert concluded.annealing_gain.value == pytest.approx(0.12, abs=0.03)
     if ends.law is not None and stable.law is not None:
         N, D = SIZES[3], SIZES[3] * 40
         assert float(ends.law.predict(N, D)) < float(stable.law.predict(N, D))
-    assert less.key == "curves_less_gain (annealed)"
+    assert less.key == f"{name} (annealed)"
+    assert less.law is not None and less.law.form.name == less.form
     assert less.phases == ("annealed", "stable")
     assert less.basis.startswith("annealed loss = stable law of 6 trials, less a gain of 0.")
     assert less.gain is not None
@@ -116,9 +127,23 @@ def test_annealed_ends_get_a_law_of_their_own() -> None:
     assert less.gain.nats == pytest.approx(0.1, abs=0.01)
     assert less.held_out is not None
     assert abs(less.held_out.error) < 0.02
+    assert less.posterior is not None
     assert concluded.headline is less
     assert "the law says an annealed loss of" in concluded.sentence
     assert concluded.sentence.endswith(f": {less.basis}.")
+
+
+def test_a_stated_form_that_cannot_be_drawn_has_a_law_without_an_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise FitError("no uncertainty: too few trials")
+
+    monkeypatch.setattr("orchestrator.laws.stable.bootstrap", fails)
+    plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
+    less = annealed(plain, gain=0.1).conclusions(forms=("chinchilla",)).laws[-1]
+    assert less.law is not None and less.posterior is None
+    assert "no uncertainty: too few trials" in less.doubts
 
 
 def test_one_cooldown_is_no_law_of_the_gain() -> None:

@@ -64,11 +64,13 @@ def question_of(spec: SweepSpec) -> Question:
 
 def conclude_sweep(sweep: Sweep) -> Conclusions:
     """The laws and the answers that the sweep's real points give."""
+    from orchestrator.assembly.averaged import averaged_of
     from orchestrator.report.concluding import conclude
     from orchestrator.report.evidence import evidence_of
 
     question = question_of(sweep.spec)
-    return conclude(evidence_of(sweep.state, burn_in=question.burn_in), question)
+    evidence = evidence_of(sweep.state, burn_in=question.burn_in)
+    return conclude(evidence, question, averaged_of(sweep.spec, sweep.state, evidence))
 
 
 def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:

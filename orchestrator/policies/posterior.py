@@ -44,6 +44,14 @@ class Posterior:
         terms = zip(self.weights, self.beliefs, strict=True)
         return math.sqrt(math.fsum(weight * belief.noise**2 for weight, belief in terms))
 
+    @property
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        """The weight of each form, by its name."""
+        found: dict[str, float] = {}
+        for weight, belief in zip(self.weights, self.beliefs, strict=True):
+            found[belief.form.name] = found.get(belief.form.name, 0.0) + weight
+        return tuple(found.items())
+
     def alone(self) -> Posterior:
         """The best optimum of the weightiest form, as if there were no other."""
         best = max(zip(self.weights, self.beliefs, strict=True), key=lambda pair: pair[0])[1]

@@ -31,7 +31,7 @@ def answered(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) 
     """The conclusions with target, recommendation and sentence."""
     if conclusions.headline is None:
         return replace(conclusions, sentence=_no_law(conclusions))
-    target = _target(conclusions, evidence, cost)
+    target = _by_all(_target(conclusions, evidence, cost), conclusions)
     recommended = _recommended(conclusions, evidence, cost, target)
     conclusions = replace(conclusions, target=target, recommended=recommended)
     return replace(
@@ -83,6 +83,14 @@ def _target(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) -
         reach=flops / conclusions.largest_flops,
         doubts=tuple(_reach_doubts(flops / conclusions.largest_flops)),
     )
+
+
+def _by_all(target: Answer | None, conclusions: Conclusions) -> Answer | None:
+    """The answer by all forms together where there is one, of losses of the same phase."""
+    averaged = conclusions.averaged
+    if target is None or averaged is None or "annealed" in target.phases:
+        return target
+    return replace(target, by=averaged.key, loss=averaged.loss)
 
 
 def _recommended(

@@ -27,6 +27,7 @@ from orchestrator.report.annealing import NO_DRAWS, bases_of, less_gain
 from orchestrator.report.approaches import disagreements, side_by_side
 from orchestrator.report.bounds import LINE_POINTS, REACH, optimal_line, parameters_of
 from orchestrator.report.conclusions import (
+    Averaged,
     BestRun,
     Bounded,
     Conclusions,
@@ -41,8 +42,11 @@ from orchestrator.report.evidence import Evidence
 from orchestrator.values import FloatArray
 
 
-def conclude(evidence: Evidence, question: Question) -> Conclusions:
-    """Everything that the evidence says about the question. Raises nothing for want of a law."""
+def conclude(
+    evidence: Evidence, question: Question, averaged: Averaged | None = None
+) -> Conclusions:
+    """Everything that the evidence says about the question. Raises nothing for want of a law.
+    averaged: what all forms together say at the target, where that is to answer."""
     trials = evidence.with_points()
     edge = _edge(evidence)
     best = _best(evidence)
@@ -68,6 +72,7 @@ def conclude(evidence: Evidence, question: Question) -> Conclusions:
         doubts=(*_doubts(evidence), *disagreements(beside)),
         cost=cost,
         approaches=beside,
+        averaged=averaged,
     )
     return answers.answered(conclusions, evidence, cost)
 

@@ -244,6 +244,21 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Averaged:
+    """The loss at the target by all law forms together, and the weight of each."""
+
+    loss: Bounded
+    forms: tuple[tuple[str, float], ...]
+
+    @property
+    def key(self) -> str:
+        """What answers, in words: the forms, of most weight first."""
+        by_weight = sorted(self.forms, key=lambda form: -form[1])
+        told = ", ".join(f"{name} {100 * weight:.0f} %" for name, weight in by_weight)
+        return f"the forms' average ({told})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approach:
     """What one way of finding the best size says: the exponent of compute in it, and size and
     tokens at `flops`. None where it has no estimate, `why_not` then says why."""
@@ -272,7 +287,8 @@ class Approach:
 class Conclusions:
     """All of it. `sentence` answers first; `frontier` is (FLOPs, loss) of the runs on the edge;
     `cost` counts the FLOPs of a token at any size; `approaches` find the best size in several
-    ways, all of them where a law of N and D is asked for."""
+    ways, all of them where a law of N and D is asked for; `averaged`, where there is one, answers
+    at the target instead of the headline."""
 
     question: Question
     sentence: str
@@ -290,6 +306,7 @@ class Conclusions:
     doubts: tuple[str, ...] = ()
     cost: FlopsPerToken | None = None
     approaches: tuple[Approach, ...] = ()
+    averaged: Averaged | None = None
 
     @property
     def why_not(self) -> str | None:
@@ -329,6 +346,8 @@ class Conclusions:
             "trials": self.trials,
             "points": self.points,
             "approaches": [approach.to_json() for approach in self.approaches],
+            "averaged": self.averaged
+            and {"loss": self.averaged.loss.to_json(), "forms": dict(self.averaged.forms)},
             "annealing_gain": self.annealing_gain.to_json() if self.annealing_gain else None,
             "left_out": list(self.left_out),
             "doubts": list(self.doubts),

@@ -1,0 +1,64 @@
+"""Where several forms are stated and `active` bought the runs, all of them answer together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.assembly import session
+from orchestrator.assembly.averaged import averaged_of
+from orchestrator.assembly.concluding import conclude_sweep
+from orchestrator.assembly.reading import Sweep, read_sweep
+from orchestrator.assembly.specs import read_spec
+from orchestrator.report.evidence import evidence_of
+from tests.orchestrator.assembly import specs
+from tests.orchestrator.report.ladders import truth
+
+TARGET = "target={params: 5M, tokens: 200M}"
+FORMS = "law.forms=[chinchilla, 'E + A/N**a + B*log(D)']"
+
+
+def swept(folder: Path, *overrides: str) -> Sweep:
+    bought = ["policy={kind: active, lengths: 3}", TARGET, *overrides]
+    spec, pool = read_spec(str(specs.recorded(folder)), bought)
+    ended = session.drive(spec, pool, session.Wishes(say=lambda line: None, asked=lambda: None))
+    return read_sweep(ended.folder)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return swept(tmp_path_factory.mktemp("averaged"), FORMS)
+
+
+def test_all_forms_answer_together(sweep: Sweep) -> None:
+    found = conclude_sweep(sweep)
+    assert found.averaged is not None and found.target is not None
+    shares = dict(found.averaged.forms)
+    assert set(shares) == {"chinchilla", "E + A/N**a + B*log(D)"}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["chinchilla"] > 0.5
+    assert found.target.loss == found.averaged.loss
+    assert found.target.loss.value == pytest.approx(truth(5e6, 2e8), rel=0.03)
+    low, high = found.target.loss.low, found.target.loss.high
+    assert low is not None and high is not None and low < found.target.loss.value < high
+    assert "the forms' average (chinchilla" in found.target.by
+    assert f"{found.target.loss.value:.3f}" in found.sentence
+    said = json.loads(sweep.folder.law.read_text())
+    assert said["averaged"]["forms"] == shares
+
+
+def test_one_form_answers_for_itself(sweep: Sweep) -> None:
+    law = sweep.spec.law.model_copy(update={"forms": ("chinchilla",)})
+    spec = sweep.spec.model_copy(update={"law": law})
+    evidence = evidence_of(sweep.state, burn_in=0.1)
+    assert averaged_of(spec, sweep.state, evidence) is None
+
+
+def test_rows_of_badly_set_trials_have_no_say(sweep: Sweep) -> None:
+    evidence = evidence_of(sweep.state, burn_in=0.1)
+    kept = {trial.id for trial in evidence.near_best()}
+    assert kept < {trial.id for trial in evidence.with_points()}
+    whole = averaged_of(sweep.spec, sweep.state, evidence)
+    assert whole is not None and conclude_sweep(sweep).averaged == whole

@@ -294,6 +294,7 @@ def _started(state: SweepState, event: Started) -> SweepState:
         begun=at,
         timed=at,
         elapsed_s=0.0,
+        opening=None,
     )
     trial = replace(trial.with_track(index, track), attempts=max(trial.attempts, event.attempt))
     lost = state.ledger.lost + max(0, again)
@@ -333,6 +334,7 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
         reached(track, point.tokens),
         elapsed_s=track.elapsed_s + elapsed,
         timed=point.tokens,
+        opening=track.opening or (point.tokens, track.elapsed_s + elapsed),
         checkpoint=event.checkpoint or track.checkpoint,
     )
     trial = replace(trial, failures=0, alone=False) if fresh else trial

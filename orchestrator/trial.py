@@ -18,12 +18,15 @@ Status = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What one finished segment took: training `seconds` over `tokens`. Of a stack of `members`
-    they are its even share of the stack's, which is not what it would take alone."""
+    """What one finished segment took: training `seconds` over `tokens`, of which its first point
+    came after `opening` (tokens, seconds), its start-up among them; None where it had one point.
+    Of a stack of `members` they are its even share of the stack's, which is not what it would take
+    alone."""
 
     tokens: int
     seconds: float
     members: int = 1
+    opening: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +37,8 @@ class Track:
     which is what it is charged for; `position`: how far its latest attempt got, which may be
     behind after a resume; `ordered`: place of its target in the order of decisions. Of the latest
     attempt: `begun`, the tokens it began at, `timed`, those of its last point, and `elapsed_s`,
-    its training seconds until then; `stack`, (trial, attempt) of all that train as one with it,
-    None where it trains alone.
+    its training seconds until then; `opening`, both of its first point; `stack`, (trial, attempt)
+    of all that train as one with it, None where it trains alone.
     """
 
     target: int
@@ -53,6 +56,7 @@ class Track:
     begun: int = 0
     timed: int = 0
     elapsed_s: float = 0.0
+    opening: tuple[int, float] | None = None
 
     @property
     def resume_from(self) -> Checkpoint | None:
@@ -160,7 +164,12 @@ def timed(trial: Trial, index: int) -> Trial:
     if tokens <= 0 or track.elapsed_s <= 0:
         return trial
     members = len(track.stack) if track.stack is not None else 1
-    timing = Timing(tokens=tokens, seconds=track.elapsed_s, members=members)
+    opening = track.opening
+    if opening is not None:
+        first, seconds = opening[0] - track.begun, opening[1]
+        whole = 0 < first < tokens and 0 < seconds < track.elapsed_s
+        opening = (first, seconds) if whole else None
+    timing = Timing(tokens=tokens, seconds=track.elapsed_s, members=members, opening=opening)
     return replace(trial, timings=(*trial.timings, timing))
 
 

@@ -8,9 +8,11 @@ share, seconds per token r_c, and a relative error x. In logs,
 with z_c the centred logs of FLOPs per token, parameters and batch: w is shrunk towards none, which
 is a cost in proportion to FLOPs, and u_c is a candidate's own remainder. A segment that trained in
 a stack of k adds s log k, s shrunk towards none as well, and the pace that is told is that of a
-trial alone. Given h and the sd of x this is a linear regression with normal priors (Rasmussen and
-Williams 2006, section 2.2), solved exactly; h and the sd are averaged over a grid by their
-evidence. Before any segment there is the stated speed, or nothing. A pure function of its
+trial alone. A segment with several points is read in two pieces, up to its first point and from
+there on, the second without a start-up: so one segment tells h from r, and short purchases are not
+taken for cheap ones. Given h and the sd of x this is a linear regression with normal priors
+(Rasmussen and Williams 2006, section 2.2), solved exactly; h and the sd are averaged over a grid
+by their evidence. Before any segment there is the stated speed, or nothing. A pure function of its
 arguments; touches nothing.
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,7 +59,7 @@ class Pace:
 
     start, start_sd: seconds of the start-up. rate, rate_sd (candidates,): seconds per token, their
     median, and the sd of their logarithm. noise: sd of a segment's relative error. segments: how
-    many were read.
+    many were read. stacked: s, by which power of its members a stack changes a member's share.
     """
 
     start: float
@@ -66,14 +68,19 @@ class Pace:
     rate_sd: FloatArray
     noise: float
     segments: int
+    stacked: float = 0.0
 
-    def seconds(self, place: int, tokens: int) -> tuple[float, float]:
+    def seconds(
+        self, place: int, tokens: int, *, members: int = 1, begun: bool = False
+    ) -> tuple[float, float]:
         """What one segment of `tokens` of the candidate at this place of the pool takes: the
         median, not the mean, which a few unlikely slow worlds would rule; and the sd of its
-        logarithm."""
-        running = tokens * float(self.rate[place])
-        median = self.start + running
-        apart = math.hypot(running * float(self.rate_sd[place]), self.start_sd) / median
+        logarithm. `members` of a stack: its share of the stack's seconds. `begun`: its start-up
+        is behind it."""
+        running = tokens * float(self.rate[place]) * members**self.stacked
+        start, start_sd = (0.0, 0.0) if begun else (self.start, self.start_sd)
+        median = max(start + running, 1e-300)
+        apart = math.hypot(running * float(self.rate_sd[place]), start_sd) / median
         return median, math.hypot(apart, self.noise)
 
 
@@ -89,21 +96,24 @@ def learned(
     if not timings:
         return None if stated is None else _stated(flops, stated)
     features = _features(pool, flops)
-    who = np.array([place for place, _ in timings], dtype=np.int64)
-    tokens = np.array([timing.tokens for _, timing in timings], dtype=np.float64)
-    seconds = np.array([timing.seconds for _, timing in timings], dtype=np.float64)
+    pieces = [piece for place, timing in timings for piece in _pieces(place, timing)]
+    who = np.array([piece.place for piece in pieces], dtype=np.int64)
+    tokens = np.array([piece.tokens for piece in pieces], dtype=np.float64)
+    seconds = np.array([piece.seconds for piece in pieces], dtype=np.float64)
+    starting = np.array([piece.starts for piece in pieces], dtype=np.float64)
+    shortest = float(seconds[starting > 0].min())
     base = math.log(stated.flops_per_s) if stated is not None else 0.0
     if stated is None:
         base = float(np.median(flops[who] - np.log(seconds / tokens)))
     level_sd = stated.sd if stated is not None else UNKNOWN_SD
     shared = level_sd**2 + features @ features.T
-    stacked = STACKED_SD * np.log([timing.members for _, timing in timings])
+    stacked = STACKED_SD * np.log([piece.members for piece in pieces])
     covariance = shared[np.ix_(who, who)] + OWN_SD**2 * (who[:, None] == who[None, :])
     covariance = covariance + np.outer(stacked, stacked)
     across = shared[:, who] + OWN_SD**2 * (np.arange(len(pool))[:, None] == who[None, :])
     spread = shared.diagonal() + OWN_SD**2
     fits = [
-        _Fit.of(h * float(seconds.min()), noise, tokens, seconds, flops[who] - base, covariance)
+        _Fit.of(h * shortest, noise, tokens, seconds, starting, flops[who] - base, covariance)
         for h in STARTS
         for noise in NOISES
     ]
@@ -125,7 +135,36 @@ def learned(
         rate_sd=np.sqrt(apart),
         noise=math.sqrt(sum(w * fit.noise**2 for fit, w in kept)),
         segments=len(timings),
+        stacked=sum(w * STACKED_SD * float(stacked @ fit.weights) for fit, w in kept),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """Tokens of the candidate at a place, in one go; `starts`: after a start-up."""
+
+    place: int
+    tokens: int
+    seconds: float
+    members: int
+    starts: bool
+
+
+def _pieces(place: int, timing: Timing) -> list[_Piece]:
+    """A segment up to its first point, and from there on; as one where it had one point."""
+    tokens, seconds = timing.opening or (timing.tokens, timing.seconds)
+    first = _Piece(
+        place=place, tokens=tokens, seconds=seconds, members=timing.members, starts=True
+    )
+    if timing.opening is None:
+        return [first]
+    rest = replace(
+        first,
+        tokens=timing.tokens - tokens,
+        seconds=timing.seconds - seconds,
+        starts=False,
+    )
+    return [first, rest]
 
 
 def _features(pool: Sequence[Candidate], flops: FloatArray) -> FloatArray:
@@ -156,7 +195,7 @@ def _stated(flops: FloatArray, stated: Speed) -> Pace:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Fit:
     """The regression at one place of the grid: `start` seconds and `noise` given, `evidence` the
-    log density of the times, `weights` (segments,) and `factor` of the solution."""
+    log density of the times, `weights` (pieces,) and `factor` of the solution."""
 
     start: float
     noise: float
@@ -171,12 +210,15 @@ class _Fit:
         noise: float,
         tokens: FloatArray,
         seconds: FloatArray,
+        starting: FloatArray,
         usual: FloatArray,
         covariance: FloatArray,
     ) -> _Fit:
-        """usual (segments,): the log of seconds per token that FLOPs alone would make."""
-        stretch = seconds / (seconds - start)
-        residual = np.log((seconds - start) / tokens) - usual
+        """starting (pieces,): 1 for those with a start-up, else 0. usual (pieces,): the log of
+        seconds per token that FLOPs alone would make."""
+        running = seconds - start * starting
+        stretch = seconds / running
+        residual = np.log(running / tokens) - usual
         # A relative error of the whole time is a larger one of what is left without the start.
         noisy = covariance + np.diag((noise * stretch) ** 2)
         factor = np.asarray(np.linalg.cholesky(noisy), dtype=np.float64)

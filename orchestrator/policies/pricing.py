@@ -16,7 +16,7 @@ from typing import Literal
 from orchestrator.policies.base import Policy
 from orchestrator.policies.pace import Pace, Speed, learned
 from orchestrator.state import SweepState
-from orchestrator.trial import Timing
+from orchestrator.trial import Timing, Track
 from orchestrator.values import Candidate, Decision, Environment
 
 Unit = Literal["FLOPs", "GPU-hours", "dollars"]
@@ -177,7 +177,7 @@ class Purse:
             return flops
         unit, hour, most = min(caps, key=lambda cap: cap[2])
         flying = sum(
-            pace.seconds(state.pool.position(trial.id), track.target - track.tokens)[0]
+            _on_its_way(pace, state.pool.position(trial.id), track)
             for trial in state.trials.values()
             if not trial.out
             for track in trial.tracks
@@ -235,6 +235,15 @@ class Purse:
         if peak is None:
             return None
         return Speed(flops_per_s=PEAK_SHARE * self.gpus * peak, sd=PEAK_SD)
+
+
+def _on_its_way(pace: Pace, place: int, track: Track) -> float:
+    """Seconds that a track has still to run. One that runs has its start-up behind it once it
+    showed a point, and takes its share of the stack that it is in."""
+    running = track.running
+    members = len(track.stack) if running and track.stack is not None else 1
+    begun = running and track.elapsed_s > 0
+    return pace.seconds(place, track.target - track.tokens, members=members, begun=begun)[0]
 
 
 IN_FLOPS = Purse()

@@ -111,6 +111,17 @@ def test_where_large_models_are_cheap_hours_buy_more_law_than_flops() -> None:
         assert half_width(in_hours.state) < half_width(in_flops.state)
 
 
+@pytest.mark.parametrize("flat_rate", [True, False])
+def test_where_start_up_dominates_hours_buy_more_law_than_flops(flat_rate: bool) -> None:
+    # A minute for every segment: who does not know of it spends the hours on restarts.
+    for share in (0.3, 0.5):
+        seconds = share * whole(60.0, flat_rate)
+        in_hours = run(Purse(gpu_hours=seconds / 3600), seconds, flat_rate=flat_rate, start=60.0)
+        in_flops = run(IN_FLOPS, seconds, flat_rate=flat_rate, start=60.0)
+        assert in_hours.seconds < seconds < in_flops.seconds
+        assert half_width(in_hours.state) < 0.95 * half_width(in_flops.state)
+
+
 def test_a_cap_that_does_not_bind_changes_nothing() -> None:
     ample = Purse(gpu_hours=10 * whole(1.0, True) / 3600)
     budget = 0.2 * POOL.exhaustive_flops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,3 +118,37 @@ def test_what_trained_in_a_stack_is_not_the_pace_of_a_trial_alone() -> None:
     seconds, spread = only.seconds(5, 10**7)
     assert seconds == pytest.approx(1e7 * rate[5] / 2, rel=0.1)
     assert abs(math.log(seconds / (1e7 * rate[5]))) < 1.645 * spread
+
+
+def test_one_segment_of_several_points_tells_start_up_from_pace() -> None:
+    rate = rates(0.0)
+    tokens, start = 2_000_000, 60.0
+    whole = Timing(tokens=tokens, seconds=start + tokens * float(rate[0]))
+    opening = (tokens // 10, start + tokens // 10 * float(rate[0]))
+    blind = learned(POOL, [(0, whole)])
+    seeing = learned(POOL, [(0, replace(whole, opening=opening))])
+    assert blind is not None and seeing is not None
+    truth = start + 10 * tokens * float(rate[0])
+    assert abs(math.log(seeing.seconds(0, 10 * tokens)[0] / truth)) < 0.1
+    assert seeing.start == pytest.approx(start, rel=0.1)
+    # As one piece it might be all pace: ten times the tokens in most of ten times as long.
+    assert blind.seconds(0, 10 * tokens)[0] > 2 * truth
+
+
+def test_a_member_of_a_stack_and_a_segment_that_runs_have_their_own_seconds() -> None:
+    rate = rates(0.0)
+    seen = [
+        *timings(rate, 12, start=0.0, noise=0.02, seed=3),
+        *(
+            (place, Timing(tokens=t.tokens, seconds=t.seconds / 2, members=4))
+            for place, t in timings(rate, 30, start=0.0, noise=0.02, seed=4)
+        ),
+    ]
+    pace = learned(POOL, seen)
+    assert pace is not None
+    alone, _ = pace.seconds(5, 10**7)
+    assert pace.seconds(5, 10**7, members=4)[0] == pytest.approx(alone / 2, rel=0.1)
+    slow = learned(POOL, timings(rate, 40, start=20.0, noise=0.02, seed=1))
+    assert slow is not None
+    left = slow.seconds(5, 10**6)[0] - slow.seconds(5, 10**6, begun=True)[0]
+    assert left == pytest.approx(slow.start, rel=1e-6)

@@ -155,3 +155,48 @@ def test_small_amounts_are_said_in_seconds() -> None:
     assert in_words("GPU-hours", 0.002) == "7.2 GPU-seconds"
     assert in_words("dollars", 1.234) == "1.23 dollars"
     assert in_words("FLOPs", 1.5e17) == "1.5e+17 FLOPs"
+
+
+def flying(state: SweepState, trials: list[str], *, together: bool, point: bool) -> SweepState:
+    """The state with these trials on their way to 1000 tokens, each at its first point or none."""
+    decided = tuple(Extend(trial=trial, tokens=1000, reason="a test") for trial in trials)
+    stack = tuple((trial, 1) for trial in trials) if together else None
+    state = fold(state, [Decided(policy="p", decisions=decided)])
+    for trial in trials:
+        started = Started(trial=trial, attempt=1, until=1000, stack=stack)
+        first = Point(tokens=100, flops=1.0, loss=3.0, elapsed_s=1e-3)
+        shown = [PointReported(trial=trial, attempt=1, point=first)] if point else []
+        state = fold(state, [started, *shown])
+    return state
+
+
+def test_the_opening_of_a_segment_is_kept_and_a_lone_point_is_none() -> None:
+    state = flying(fresh(POOL, POOL.exhaustive_flops), [FIRST.id], together=False, point=True)
+    last = Point(tokens=1000, flops=2.0, loss=2.9, elapsed_s=5.0)
+    ended = [
+        PointReported(trial=FIRST.id, attempt=1, point=last),
+        SegmentEnded(trial=FIRST.id, attempt=1, tokens=1000),
+    ]
+    (timing,) = fold(state, ended).trials[FIRST.id].timings
+    assert (timing.tokens, timing.seconds, timing.opening) == (1000, 5.0, (100, 1e-3))
+    (alone,) = ran(fresh(POOL, 1e9), FIRST.id, 1000, 7.5).trials[FIRST.id].timings
+    assert alone.opening is None
+
+
+def test_a_stack_on_its_way_takes_its_own_seconds_and_no_second_start_up() -> None:
+    first, *others = (candidate.id for candidate in POOL.candidates[1:6])
+    known = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 60.0)
+    # Three that trained as one took a third of the seconds each: s is below none.
+    trial = known.trials[FIRST.id]
+    third = replace(trial.timings[0], seconds=20.0, members=3)
+    trials = {**known.trials, FIRST.id: replace(trial, timings=(*trial.timings, *[third] * 6))}
+    state = replace(known, trials=trials)
+    purse = Purse(gpu_hours=1.0)
+    left = {
+        key: purse.prices(flying(state, [first, *others], together=key[0], point=key[1])).left
+        for key in ((False, False), (True, False), (True, True))
+    }
+    free = purse.prices(state).left
+    alone, stacked = free - left[False, False], free - left[True, False]
+    assert 0 < stacked < 0.6 * alone
+    assert left[True, True] > left[True, False], "a tenth is done, and the start-up behind it"

@@ -247,8 +247,7 @@ def schedule_task(path: Path) -> Iterator[dict[str, Any]]:
     ]
     # Three sizes carry no law of size: each trunk is carried by its own points alone.
     found = paired(curves, ends, lambda N, D: np.ones(len(D)))
-    pairs = _where(found, np.flatnonzero(sizes[-1] > found.N))
-    asked = _where(found, np.flatnonzero(sizes[-1] <= found.N))
+    pairs, asked = found.at(sizes[-1] > found.N), found.at(sizes[-1] <= found.N)
     for method, told in gains_told(pairs, asked).items():
         yield _gain_record(path.name.partition(".")[0], 1, len(pairs), method, told[None], asked)
 
@@ -264,11 +263,6 @@ def _constant(points: Sequence[tuple[float, float, float]]) -> float:
     """The last step at the peak rate."""
     peak = max(rate for _, rate, _ in points)
     return max(step for step, rate, _ in points if rate >= 0.999 * peak)
-
-
-def _where(pairs: Pairs, rows: Any) -> Pairs:
-    names = ("trial", "N", "D", "share", "rate", "gain", "level", "loss")
-    return Pairs(**{name: getattr(pairs, name)[rows] for name in names})
 
 
 def _summary(values: Array) -> dict[str, float]:

@@ -126,6 +126,15 @@ def read(folder: Path, task: Task, part: str, *, signed: bool | None = None) -> 
     return parts
 
 
+def trained(folder: Path, task: Task) -> tuple[dict[str, Part], Objective]:
+    """The parts that forms are fitted to, and under which objective: losses of which any is below
+    zero have no logarithm, and all of the task's are taken as they are."""
+    parts = read(folder, task, "train")
+    if not any(part.runs.signed for part in parts.values()):
+        return parts, "huber_log"
+    return read(folder, task, "train", signed=True), "huber"
+
+
 def _product(text: str, features: dict[str, Array]) -> Array:
     total = np.ones_like(next(iter(features.values())))
     for factor in text.split("*"):
@@ -194,12 +203,8 @@ def fit_groups(
 
 def pool_of(folder: Path, task: Task, laws: dict[str, Any]) -> Pool:
     """The task's pool for `choose`. Of its test rows only the features are taken."""
-    parts = read(folder, task, "train")
-    signed = any(part.runs.signed for part in parts.values())
-    if signed:
-        parts = read(folder, task, "train", signed=True)
+    parts, objective = trained(folder, task)
     asked = read(folder, task, "test", signed=True)
-    objective: Objective = "huber" if signed else "huber_log"
     forms = [form_of(task, name, said, USUAL) for name, said in laws.items()]
     rows = {label: (part.runs, part.cost) for label, part in parts.items()}
     return Pool(
@@ -224,12 +229,8 @@ def bench(
     """Records of one task. speed: how many starts L-BFGS-B runs; 0 for none. weak: sd of weak
     priors in the laws that are scored; the knee and the weights of the average are judged, and
     the race is run, without them."""
-    train, test = read(folder, task, "train"), read(folder, task, "test")
-    signed = any(part.runs.signed for part in train.values())
-    if signed:
-        train = read(folder, task, "train", signed=True)
+    train, objective = trained(folder, task)
     test = read(folder, task, "test", signed=True)
-    objective: Objective = "huber" if signed else "huber_log"
     forms = [form_of(task, name, said, boxes) for name, said in laws.items()]
     errors = judged(forms, [(p.runs, p.cost) for p in train.values()], objective)
     knee = best_knee(errors)

@@ -30,7 +30,8 @@ from orchestrator.laws.forms.line import LineForm
 from orchestrator.laws.law import Objective
 from orchestrator.laws.levenberg import minimise
 from orchestrator.laws.posing import Posed
-from orchestrator.laws.problem import Problem, huber_weight
+from orchestrator.laws.problem import Problem
+from orchestrator.laws.robust import huber_weight
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.screening import solve_linear
 from orchestrator.laws.search import followed

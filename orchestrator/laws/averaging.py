@@ -20,7 +20,7 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import LawForm
 from orchestrator.laws.law import LawFit, Objective
-from orchestrator.laws.posing import KNEE
+from orchestrator.laws.robust import KNEE
 from orchestrator.laws.runs import Array, Runs
 
 LARGEST = 0.2

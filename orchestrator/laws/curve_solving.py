@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.laws.robust import KNEE, huber, huber_weight
 from orchestrator.laws.runs import Array
 
 E, TERM_N, TERM_D, ALPHA, BETA, GAMMA = range(6)
 FREE = np.array([E, TERM_N, TERM_D, BETA, GAMMA])
 """What is solved for at a node; alpha is the node's."""
-KNEE = 1.345  # of a row, in robust sd: 95 % efficient under normal noise (Huber 1964)
 _LONGEST = 1.0  # step, in any working value
 _TOLERANCE = 1e-7
 
@@ -114,24 +114,14 @@ def _stand(task: Task, values: Array, offsets: Array) -> _Stand:
     return _Stand(np.where(np.isfinite(objective), objective, np.inf), residual, slopes)
 
 
-def huber(scaled: Array, knee: Array | float) -> Array:
-    size = np.abs(scaled)
-    return np.where(size <= knee, 0.5 * scaled * scaled, knee * (size - 0.5 * knee))
-
-
-def _pull(scaled: Array, knee: Array | float) -> Array:
-    """Weight of the quadratic that touches `huber` from above."""
-    return np.minimum(1.0, knee / np.maximum(np.abs(scaled), 1e-300))
-
-
 def _normal(
     task: Task, values: Array, offsets: Array, at: _Stand
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Reduced matrix and slope, and of the offsets: coupling, curvature and slope."""
     rows, shrinkage = task.rows, task.shrinkage
-    weight = rows.weight * _pull(at.residual / task.scale, KNEE) / task.scale**2
+    weight = rows.weight * huber_weight(at.residual / task.scale, KNEE) / task.scale**2
     scaled = offsets / shrinkage.sd
-    precision = _pull(scaled, shrinkage.knee(scaled)) / shrinkage.sd**2
+    precision = huber_weight(scaled, shrinkage.knee(scaled)) / shrinkage.sd**2
     weighted = at.slopes * weight[:, None, :]
     prior = 1.0 / task.sd[FREE] ** 2
     matrix = weighted @ at.slopes.swapaxes(1, 2) + np.diag(prior)

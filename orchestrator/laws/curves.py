@@ -39,6 +39,7 @@ from orchestrator.laws.curve_solving import (
     solve,
 )
 from orchestrator.laws.errors import FitError
+from orchestrator.laws.robust import robust_sd
 from orchestrator.laws.runs import Array, CurveRows, Labels, Runs, count_levels, runs_from_curves
 
 EXPRESSION = "E + A/N**alpha + B*N**gamma/D**beta"
@@ -120,12 +121,6 @@ class CurveLaw:
         beyond_n, beyond_d = self._beyond(n, d)
         loss = law_at(values, n, d)[0] * np.exp(slopes[0] * beyond_n + slopes[1] * beyond_d)
         return loss.reshape((draws, *shape))
-
-    def offset_of(self, trial: int) -> float:
-        """The shift of a trial's log loss. Raises ValueError for one that was not fitted."""
-        if trial not in self.trials:
-            raise ValueError(f"trial {trial} is none of the {len(self.trials)} that were fitted")
-        return float(self.offsets[self.trials.index(trial)])
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values. `parameters` is there for readers."""
@@ -296,12 +291,9 @@ def _start(
 
 
 def _spread(nodes: Nodes, weight: Array) -> float:
-    """Robust sd of a row at the best node: 1.4826 times the weighted median size."""
-    size = np.abs(nodes.residual[int(np.argmin(nodes.objective))])
-    order = np.argsort(size)
-    share = np.asarray(weight[order].cumsum(), dtype=np.float64)
-    middle = size[order][int(share.searchsorted(0.5 * float(share[-1])))]
-    return max(1.4826 * float(middle), _LEAST_SCALE)
+    """Robust sd of a row at the best node."""
+    best = nodes.residual[int(np.argmin(nodes.objective))]
+    return max(robust_sd(best, weight), _LEAST_SCALE)
 
 
 def _weights(nodes: Nodes, mean: Array, sd: Array) -> Array:

@@ -18,7 +18,8 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms import LawForm
 from orchestrator.laws.law import OBJECTIVES, LawFit, LocalOptimum, Objective, Prior
 from orchestrator.laws.levenberg import Problem, minimise
-from orchestrator.laws.posing import KNEE, Posed, middle_of
+from orchestrator.laws.posing import Posed, middle_of
+from orchestrator.laws.robust import KNEE
 from orchestrator.laws.runs import Array, Runs, count_levels
 from orchestrator.laws.screening import screened_starts
 from orchestrator.laws.search import FIRST_SCALE, ROUGH_STARTS, Found, Given, searched

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from orchestrator.laws.boxed import boxed_minimum
 from orchestrator.laws.forms.base import solvable
-from orchestrator.laws.problem import Array, Flags, Offsets, Problem, huber, huber_weight
+from orchestrator.laws.problem import Array, Flags, Offsets, Problem
 from orchestrator.laws.projection import projected
+from orchestrator.laws.robust import huber_weight
 
-__all__ = ["Array", "Offsets", "Problem", "Solution", "huber", "huber_weight", "minimise"]
+__all__ = ["Array", "Offsets", "Problem", "Solution", "minimise"]
 
 _LINEAR_DAMPING = 1e-3  # share of the damping that parameters entering linearly feel
 _BOLD = 0.1  # curvature of rows beyond the knee in a bold step, of that in a cautious one

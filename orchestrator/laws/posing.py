@@ -12,9 +12,9 @@ import numpy as np
 from orchestrator.laws.forms import LawForm
 from orchestrator.laws.law import LawFit, Objective, Prior
 from orchestrator.laws.levenberg import Offsets, Problem
+from orchestrator.laws.robust import KNEE
 from orchestrator.laws.runs import Array, Runs
 
-KNEE = 1.345  # in robust sd: 95 % efficient under normal noise (Huber 1964)
 _NO_KNEE = 1e30  # a Huber loss with this knee is a squared error
 _OFFSET_KNEE = 0.5  # in sd of an offset
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.laws.forms.base import LawForm
+from orchestrator.laws.robust import huber
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -88,14 +89,3 @@ class Problem:
         """Residuals (S, R) of losses (S, R) with offsets (S, T)."""
         found: Array = (np.log(loss) if self.in_logs else loss) - self.target
         return found if self.offsets is None else found + offsets @ self.offsets.member.T
-
-
-def huber(residual: Array, delta: float) -> Array:
-    """r^2 / 2 inside delta, linear outside, with continuous slope."""
-    inside = np.minimum(np.maximum(residual, -delta), delta)
-    return inside * (residual - 0.5 * inside)
-
-
-def huber_weight(residual: Array, delta: float) -> Array:
-    """Weight of the quadratic that touches `huber` at `residual` from above: min(1, delta/|r|)."""
-    return delta / np.maximum(np.abs(residual), delta)

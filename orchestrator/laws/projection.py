@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.laws.boxed import boxed_minimum
-from orchestrator.laws.problem import Array, Problem, huber_weight
+from orchestrator.laws.problem import Array, Problem
+from orchestrator.laws.robust import huber_weight
 
 _LEAST_SCALE = 1e-4  # of what it was: what a term is shrunk to that the rows do not want
 _RIDGE = 1e-10  # on the unit diagonal

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.laws.forms.base import solvable
-from orchestrator.laws.problem import Array, Problem, huber
+from orchestrator.laws.problem import Array, Problem
 from orchestrator.laws.projection import aim, solution
+from orchestrator.laws.robust import huber
 
 _DRAWN = 2048
 _AT_ONCE = 1_000_000  # numbers in one Jacobian of drawn values

@@ -19,6 +19,7 @@ from orchestrator.laws.forms.base import solvable
 from orchestrator.laws.levenberg import Solution, minimise
 from orchestrator.laws.posing import Posed
 from orchestrator.laws.problem import Problem
+from orchestrator.laws.robust import robust_sd
 from orchestrator.laws.runs import Array
 from orchestrator.laws.screening import judged_rows, screened_starts, solve_linear
 
@@ -224,12 +225,9 @@ def _residual(problem: Problem, values: Array, offsets: Array) -> Array:
 
 
 def _spread(problem: Problem, solution: Solution) -> float:
-    """Robust sd of a row's residual at the best start: 1.4826 times the weighted median size."""
+    """Robust sd of a row's residual at the best start."""
     best = int(np.argmin(solution.objective))
     if not np.isfinite(solution.objective[best]):
         raise FitError(f"no law: no start of {problem.form.name} reached a finite objective")
-    size = np.abs(_residual(problem, solution.values[best], solution.offsets[best]))
-    order = np.argsort(size)
-    share = np.asarray(problem.weight[0][order].cumsum(), dtype=np.float64)
-    middle = float(size[order][int(share.searchsorted(0.5 * float(share[-1])))])
-    return max(1.4826 * middle, _SMALLEST_SCALE * problem.unit)
+    residual = _residual(problem, solution.values[best], solution.offsets[best])
+    return max(robust_sd(residual, problem.weight[0]), _SMALLEST_SCALE * problem.unit)

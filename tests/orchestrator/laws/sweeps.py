@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.laws.forms import CHINCHILLA
+from orchestrator.laws.posing import Posed, middle_of
 from orchestrator.laws.runs import CurveRows, Runs, finished_runs
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2085.0, "alpha": 0.35, "beta": 0.37}
@@ -45,6 +47,21 @@ def curves_of_truth(
             loss = true_loss(N, D) * np.exp(noise)
             curves.append(CurveRows(N=float(N), tokens=D, flops=6 * N * D, loss=loss))
     return curves
+
+
+def posed(
+    runs: Runs, form=CHINCHILLA, *, objective="huber_log", delta=None, offsets_sd=None
+) -> Posed:
+    """What a fit poses of these rows, without priors."""
+    return Posed(
+        form=form,
+        runs=runs,
+        centre=middle_of(form, runs),
+        objective=objective,
+        delta=delta,
+        priors=(),
+        offsets_sd=offsets_sd,
+    )
 
 
 def exponent() -> float:

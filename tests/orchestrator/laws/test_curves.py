@@ -50,9 +50,7 @@ def test_trials_gone_wrong_are_let_go(curves):
         broken[place] = _shifted(curves[place], 0.06)
     law = fit_curves(broken)
     assert float(law.predict(N_ASKED, D_ASKED)) == pytest.approx(truth, abs=0.035)
-    assert law.offset_of(20) > 0.04
-    with pytest.raises(ValueError, match="trial 99"):
-        law.offset_of(99)
+    assert law.trials == tuple(range(len(curves))) and law.offsets[20] > 0.04
 
 
 def test_priors_hardly_move_what_the_rows_fix(curves):

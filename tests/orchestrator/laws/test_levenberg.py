@@ -9,23 +9,11 @@ import pytest
 from scipy.optimize import minimize
 
 from orchestrator.laws.forms import CHINCHILLA
-from orchestrator.laws.levenberg import huber, huber_weight, minimise
-from orchestrator.laws.posing import Posed, middle_of
+from orchestrator.laws.levenberg import minimise
+from orchestrator.laws.robust import huber, huber_weight
 from orchestrator.laws.runs import runs_from_curves
 from orchestrator.laws.screening import screened_starts
-from tests.orchestrator.laws.sweeps import curves_of_truth, runs_of_truth
-
-
-def posed(runs, *, offsets_sd=None, delta=0.003):
-    return Posed(
-        form=CHINCHILLA,
-        runs=runs,
-        centre=middle_of(CHINCHILLA, runs),
-        objective="huber_log",
-        delta=delta,
-        priors=(),
-        offsets_sd=offsets_sd,
-    )
+from tests.orchestrator.laws.sweeps import curves_of_truth, posed, runs_of_truth
 
 
 def test_huber_is_continuous_and_its_weight_is_the_slope():
@@ -38,7 +26,7 @@ def test_huber_is_continuous_and_its_weight_is_the_slope():
 
 def test_every_start_reaches_what_scipy_reaches():
     runs = runs_of_truth(count=50, noise=0.005)
-    problem = posed(runs).problem(0.005)
+    problem = posed(runs, delta=0.003).problem(0.005)
     starts = screened_starts(problem, starts=24, rng=np.random.default_rng(0))
     assert starts.shape == (24, 5)
     solution = minimise(problem, starts)
@@ -68,7 +56,7 @@ def test_every_start_reaches_what_scipy_reaches():
 
 def test_starts_stay_in_the_box_and_rest_at_it():
     """With E held above the truth, E must end at its lower bound and the rest adapt."""
-    problem = posed(runs_of_truth(count=50, noise=0.005)).problem(0.005)
+    problem = posed(runs_of_truth(count=50, noise=0.005), delta=0.003).problem(0.005)
     lower = problem.lower.copy()
     lower[0] = 1.95
     held = replace(problem, lower=lower)
@@ -83,7 +71,7 @@ def test_starts_stay_in_the_box_and_rest_at_it():
 def test_offsets_are_those_of_the_joint_problem():
     """Eliminated offsets against scipy over parameters and offsets together."""
     runs = runs_from_curves(curves_of_truth(sizes=4, per_size=2, trial_sd=0.02, points=12))
-    problem = posed(runs, offsets_sd=0.02).problem(0.005)
+    problem = posed(runs, delta=0.003, offsets_sd=0.02).problem(0.005)
     assert problem.offsets is not None
     member = problem.offsets.member
     starts = screened_starts(problem, starts=6, rng=np.random.default_rng(0))
@@ -106,7 +94,7 @@ def test_offsets_are_those_of_the_joint_problem():
 
 
 def test_large_batches_are_solved_in_parts_alike(monkeypatch):
-    problem = posed(runs_of_truth(count=40, noise=0.005)).problem(0.005)
+    problem = posed(runs_of_truth(count=40, noise=0.005), delta=0.003).problem(0.005)
     starts = screened_starts(problem, starts=9, rng=np.random.default_rng(0))
     whole = minimise(problem, starts)
     monkeypatch.setattr("orchestrator.laws.levenberg._LARGEST_BLOCK", 2 * 40 * 5)

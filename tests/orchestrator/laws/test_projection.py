@@ -13,22 +13,13 @@ from orchestrator.laws.forms import CHINCHILLA
 from orchestrator.laws.forms.base import solvable
 from orchestrator.laws.forms.line import Known, law_of
 from orchestrator.laws.levenberg import stand
-from orchestrator.laws.posing import Posed, middle_of
 from orchestrator.laws.projection import projected
 from orchestrator.laws.runs import runs_from_curves
-from tests.orchestrator.laws.sweeps import curves_of_truth, runs_of_truth
+from tests.orchestrator.laws.sweeps import curves_of_truth, posed, runs_of_truth
 
 
 def problem_of(form, runs, *, objective="squared", offsets_sd=None, scale=0.01):
-    return Posed(
-        form=form,
-        runs=runs,
-        centre=middle_of(form, runs),
-        objective=objective,
-        delta=None,
-        priors=(),
-        offsets_sd=offsets_sd,
-    ).problem(scale)
+    return posed(runs, form, objective=objective, offsets_sd=offsets_sd).problem(scale)
 
 
 def test_a_boxed_minimum_is_scipys():

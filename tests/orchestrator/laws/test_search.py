@@ -10,11 +10,10 @@ import pytest
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import CHINCHILLA, form_named
 from orchestrator.laws.forms.line import law_of
-from orchestrator.laws.posing import Posed, middle_of
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.screening import screened_starts, solve_linear
 from orchestrator.laws.search import distinct, searched
-from tests.orchestrator.laws.sweeps import runs_of_truth
+from tests.orchestrator.laws.sweeps import posed, runs_of_truth
 from tests.orchestrator.laws.test_line import KNOWN, drawn_runs
 
 WARM = ["data_constrained", "broken_power", "mixture_of_experts", "step_law", "sparsity"]
@@ -82,16 +81,7 @@ def test_warm_starts_that_do_not_fit_are_refused():
 
 def test_distinct_optima_are_told_apart_by_what_they_predict():
     runs = runs_of_truth(count=40, noise=0.005)
-    posed = Posed(
-        form=CHINCHILLA,
-        runs=runs,
-        centre=middle_of(CHINCHILLA, runs),
-        objective="huber_log",
-        delta=None,
-        priors=(),
-        offsets_sd=None,
-    )
-    found = searched(posed, starts=16, rng=np.random.default_rng(0))
+    found = searched(posed(runs), starts=16, rng=np.random.default_rng(0))
     leaders = [leader for leader, _ in found.groups]
     assert list(found.solution.objective[leaders]) == sorted(found.solution.objective[leaders])
     again = distinct(found.problem, found.solution, found.probes, converged=False)
@@ -103,16 +93,7 @@ def test_what_is_linear_is_solved_for_where_a_start_is_drawn():
     it by much."""
     runs = runs_of_truth(count=60, noise=0.005)
     form = law_of("E + A/N**alpha + B/D**beta")
-    posed = Posed(
-        form=form,
-        runs=runs,
-        centre=np.zeros(0),
-        objective="squared",
-        delta=None,
-        priors=(),
-        offsets_sd=None,
-    )
-    problem = posed.problem(0.01)
+    problem = posed(runs, form, objective="squared").problem(0.01)
     values = form.draw(np.random.default_rng(0), 20, problem.covariates)
     names = [known.name for known in form.parameters]
     values[:, names.index("alpha")] = values[:, names.index("beta")] = 0.4

@@ -39,6 +39,8 @@ LENGTHS = 4
 """Lengths of a run that are offered: its end, and halves of it. Shorter ones mislead. This, the
 misfit and the power of the cost were chosen on generated worlds and inside the first halves of
 recorded curves without their largest models, none on how a recorded target ends."""
+FIRST_SHARE = 0.01
+"""Of the budget, at most, for the first run beyond its shortest length: it is bought once."""
 MISFIT = 6.0
 """For `surrogates/joint_law`: who trusts the law alone buys what is cheap and misleads."""
 
@@ -124,14 +126,19 @@ class Target:
         prices: Prices,
     ) -> list[Extend]:
         """The cheapest steps of the plan that can begin now, one a candidate, and what each is
-        expected to do on the belief that those before it leave."""
+        expected to do on the belief that those before it leave. Further steps of the same
+        candidate, which would come before the next cheapest, are bought with it: each purchase is
+        a start-up."""
         begun: set[int] = set()
         bought: list[Extend] = []
         goals: list[tuple[Candidate, int]] = []
-        for step in sorted(_openings(plan), key=lambda step: step.price):
+        openings = sorted(_openings(plan), key=lambda step: step.price)
+        for place, opening in enumerate(openings):
             if len(bought) == free:
                 break
-            standing = standings[step.who]
+            standing = standings[opening.who]
+            most = openings[place + 1].price if place + 1 < len(openings) else 0.0
+            step = _at_once(plan, opening, standing, most, prices)
             goal = (standing.candidate, standing.lengths[step.length])
             if step.who in begun or prices.together([*goals, goal]) == len(goals):
                 continue
@@ -180,6 +187,21 @@ def _openings(plan: Plan) -> list[Step]:
     for step in plan.steps:
         first.setdefault(step.who, step)
     return list(first.values())
+
+
+def _at_once(plan: Plan, opening: Step, standing: Standing, most: float, prices: Prices) -> Step:
+    """The furthest step of the opening's candidate that the plan holds and that costs `most`, from
+    where the candidate stands; the opening itself where none does."""
+    found, candidate = opening, standing.candidate
+    for step in plan.steps:
+        if step.who != opening.who or step.length <= found.length:
+            continue
+        tokens = standing.lengths[step.length]
+        price = prices.of(candidate, standing.tokens, tokens)
+        if price <= most:
+            flops = candidate.flops(tokens) - candidate.flops(standing.tokens)
+            found = Step(who=step.who, length=step.length, flops=flops, price=price)
+    return found
 
 
 def _free(state: SweepState, at_once: int | None) -> int:
@@ -253,7 +275,8 @@ def _without_flight(state: SweepState, standing: Standing) -> Standing:
 
 
 def _first(standings: Sequence[Standing], affordable: int, why: str = "") -> list[Decision]:
-    """Where nothing can be forecast yet: the cheapest step there is."""
+    """Where nothing can be forecast yet: the cheapest step there is, on to the longest length that
+    a small share of the budget pays for."""
     costs = [
         (s.candidate.flops(s.lengths[s.done]) - s.candidate.flops(s.tokens), place)
         for place, s in enumerate(standings)
@@ -262,10 +285,17 @@ def _first(standings: Sequence[Standing], affordable: int, why: str = "") -> lis
     if not costs:
         return []
     chosen = standings[min(costs)[1]]
-    tokens = chosen.lengths[chosen.done]
-    reason = (
-        f"the cheapest step there is, for {min(costs)[0]:.3g} FLOPs: nothing can be forecast yet"
-    ) + (why and f" ({why})")
+    begun = chosen.candidate.flops(chosen.tokens)
+    paid = [
+        tokens
+        for tokens in chosen.lengths[chosen.done :]
+        if chosen.candidate.flops(tokens) - begun <= FIRST_SHARE * affordable
+    ]
+    tokens = paid[-1] if paid else chosen.lengths[chosen.done]
+    cost = chosen.candidate.flops(tokens) - begun
+    reason = (f"the cheapest run there is, for {cost:.3g} FLOPs: nothing can be forecast yet") + (
+        why and f" ({why})"
+    )
     if min(costs)[0] > affordable:
         tokens = chosen.candidate.tokens_within(affordable) if chosen.tokens == 0 else 0
         reason = "no step fits the budget: the cheapest, as far as it goes"

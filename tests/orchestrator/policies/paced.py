@@ -13,7 +13,7 @@ from orchestrator.journal import MemoryJournal
 from orchestrator.policies.base import Policy
 from orchestrator.pool import Pool
 from orchestrator.recorded import RecordedCurve
-from orchestrator.state import SweepState
+from orchestrator.state import SweepState, apply
 from orchestrator.values import Candidate, Decision
 from tests.orchestrator.worlds import fresh, opened
 
@@ -55,6 +55,7 @@ class Run:
 
     outcome: Outcome
     decisions: tuple[Decision, ...]
+    states: tuple[SweepState, ...] = ()
 
     @property
     def state(self) -> SweepState:
@@ -63,6 +64,10 @@ class Run:
     @property
     def seconds(self) -> float:
         return self.state.ledger.device_s
+
+    def within(self, seconds: float) -> SweepState:
+        """What was known when these were spent: a pause waits for one more point."""
+        return [state for state in self.states if state.ledger.device_s <= seconds][-1]
 
 
 def paced(
@@ -96,4 +101,12 @@ def paced(
     outcome = driver.run(opened(1, backend))
     events = [record.event for record in journal.records]
     decided = [event.decisions for event in events if isinstance(event, Decided)]
-    return Run(outcome=outcome, decisions=tuple(d for some in decided for d in some))
+    state, states = fresh(pool, budget), list[SweepState]()
+    for event in events:
+        state = apply(state, event)
+        states.append(state)
+    return Run(
+        outcome=outcome,
+        decisions=tuple(d for some in decided for d in some),
+        states=tuple(states),
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +17,7 @@ from orchestrator.pool import Pool
 from orchestrator.recorded import RecordedCurve
 from orchestrator.state import SweepState
 from orchestrator.surrogates.joint_law import JointLaw
-from orchestrator.values import Candidate, Extend
+from orchestrator.values import Candidate, Decision, Extend
 from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.policies.paced import Run, paced
 from tests.orchestrator.worlds import chinchilla
@@ -111,15 +114,34 @@ def test_where_large_models_are_cheap_hours_buy_more_law_than_flops() -> None:
         assert half_width(in_hours.state) < half_width(in_flops.state)
 
 
+@dataclass(frozen=True)
+class Blind:
+    """A policy that is not shown when the first point of a segment came."""
+
+    policy: Target
+    name: str = "blind"
+    watches_points: bool = False
+
+    def decide(self, state: SweepState) -> list[Decision]:
+        trials = {
+            name: replace(t, timings=tuple(replace(each, opening=None) for each in t.timings))
+            for name, t in state.trials.items()
+        }
+        return self.policy.decide(replace(state, trials=trials))
+
+
 @pytest.mark.parametrize("flat_rate", [True, False])
-def test_where_start_up_dominates_hours_buy_more_law_than_flops(flat_rate: bool) -> None:
-    # A minute for every segment: who does not know of it spends the hours on restarts.
+def test_where_start_up_dominates_hours_do_not_go_on_restarts(flat_rate: bool) -> None:
+    # A minute for every segment, most of which train for less.
+    rate, widths = flat if flat_rate else by_flops, dict[str, float]()
     for share in (0.3, 0.5):
         seconds = share * whole(60.0, flat_rate)
-        in_hours = run(Purse(gpu_hours=seconds / 3600), seconds, flat_rate=flat_rate, start=60.0)
-        in_flops = run(IN_FLOPS, seconds, flat_rate=flat_rate, start=60.0)
-        assert in_hours.seconds < seconds < in_flops.seconds
-        assert half_width(in_hours.state) < 0.95 * half_width(in_flops.state)
+        seeing = target(Purse(gpu_hours=seconds / 3600))
+        for name, policy in (("seeing", seeing), ("blind", Blind(seeing))):
+            found = paced(POOL, CURVES, policy, POOL.exhaustive_flops, start=60.0, rate=rate)
+            assert found.seconds < seconds
+            widths[name] = widths.get(name, 0.0) + math.log(half_width(found.state))
+    assert widths["seeing"] < widths["blind"] + 1e-9
 
 
 def test_a_cap_that_does_not_bind_changes_nothing() -> None:

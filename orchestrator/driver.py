@@ -68,7 +68,7 @@ class Driver:
         pause: Callable[[], str | None] = never,
         cap: Callable[[SweepState], str | None] = lambda _: None,
         patience_s: float = 0.5,
-        lockstep: int = 1,
+        lockstep: int | Literal["auto"] = 1,
     ) -> None:
         self.state = state
         self._policy = policy
@@ -79,7 +79,7 @@ class Driver:
         self._pause = pause
         self._cap = cap
         self._patience_s = patience_s
-        self._lockstep = lockstep
+        self._lockstep: int | Literal["auto"] = lockstep
         self._unshown: list[Record] = []
         self._to_stop: list[str] = []
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 
+from orchestrator.stacking import Wish, most_of
 from orchestrator.state import SweepState, pending
 from orchestrator.trial import Trial
 
 Waiting = tuple[Trial, int]
 
 
-def jobs(state: SweepState, *, most: int) -> list[list[Waiting]]:
+def jobs(state: SweepState, *, most: Wish) -> list[list[Waiting]]:
     """What to start in the free slots: tracks (trial, index), those of one list as one.
 
     In the order of decisions, where others of a trial's kind move up to it. No stack is larger
-    than `most`, nor than leaves something for every slot: a slot that idles costs more than a
-    stack saves. A trial that failed, or whose stack was lost, trains alone; where a stack of a
-    shape did not fit into memory, half as many are tried.
+    than `most` (`auto`: than pays for its shape, `stacking`), nor than leaves something for every
+    slot: a slot that idles costs more than a stack saves. A trial that failed, or whose stack was
+    lost, trains alone; where a stack of a shape did not fit into memory, half as many are tried.
     """
     slots = state.environment.slots if state.environment else 1
     free = slots - state.taken
@@ -35,7 +36,7 @@ def jobs(state: SweepState, *, most: int) -> list[list[Waiting]]:
     share = math.ceil(len(waiting) / slots)
     found: list[list[Waiting]] = []
     while waiting and len(found) < free:
-        together = _together(state, waiting, min(most, share), fit)
+        together = _together(state, waiting, min(_most(state, waiting[0], most), share), fit)
         found.append(together)
         started = {(trial.id, index) for trial, index in together}
         waiting = [entry for entry in waiting if (entry[0].id, entry[1]) not in started]
@@ -56,6 +57,15 @@ def _together(
         if len(found) < most and _kind(state, entry) == kind:
             found.setdefault(entry[0].id, entry)
     return list(found.values()) or [first]
+
+
+def _most(state: SweepState, first: Waiting, wish: Wish) -> int:
+    """How large a stack of this shape may be."""
+    trial, _ = first
+    if wish != "auto" or not state.pool.configs:
+        return 1 if wish == "auto" else wish
+    facts = dict(state.environment.facts) if state.environment else {}
+    return most_of(wish, state.pool.train_config(trial.id), facts.get("device", ""))
 
 
 def _kind(state: SweepState, entry: Waiting) -> Hashable | None:

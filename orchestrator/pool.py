@@ -310,7 +310,7 @@ def _check_anneal(spec: SweepSpec, pool: Pool, places: Places) -> None:
 
 def _check_shared(spec: SweepSpec, pool: Pool, places: Places) -> None:
     most = spec.resources.lockstep
-    if most > 1 and all(pool.stack_key(candidate.id) is None for candidate in pool):
+    if most != 1 and all(pool.stack_key(candidate.id) is None for candidate in pool):
         first = pool.configs[0] if pool.configs else None
         what = first.model.family if isinstance(first, TrainConfig) else "a trainer of your own"
         places.add(("resources", "lockstep"), f"{what} cannot be trained as a stack; remove it")

@@ -7,11 +7,26 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from orchestrator.blocks import Above0, Block, Positive
 from trainers.findings import FieldError
-from trainers.quantity import Number
+from trainers.quantity import Number, parse_count
+
+MOST_IN_A_STACK = 64
+
+
+def _stacked(value: object) -> int | str:
+    """A number of trials, or `auto`."""
+    if value == "auto":
+        return "auto"
+    try:
+        count = parse_count(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither auto nor a number of trials such as 4") from None
+    if not 1 <= count <= MOST_IN_A_STACK:
+        raise ValueError(f"{count} is out of range; auto, or 1 to {MOST_IN_A_STACK} trials")
+    return count
 
 
 class Resources(Block):
@@ -19,7 +34,8 @@ class Resources(Block):
 
     A fraction of a GPU packs several trials on one, and on several GPUs a process on each
     takes its share of every batch; `processes_per_trial` asks for that on CPUs. Up to `lockstep`
-    trials of one shape, at the same tokens, train as one stacked model in a slot.
+    trials of one shape, at the same tokens, train as one stacked model in a slot; `auto` stacks
+    as many as pay (`stacking`).
     """
 
     backend: Literal["ray", "inline", "replay"] = "ray"
@@ -28,7 +44,7 @@ class Resources(Block):
     gpus_per_trial: Annotated[Number, Field(ge=0)] | None = None
     cpus_per_trial: Above0 = 1.0
     processes_per_trial: Annotated[Positive, Field(le=64)] | None = None
-    lockstep: Annotated[Positive, Field(le=64)] = 1
+    lockstep: Annotated[int | Literal["auto"], BeforeValidator(_stacked)] = 1
 
     @property
     def gpus_counted(self) -> float:
@@ -65,9 +81,10 @@ class Resources(Block):
         if self.backend == "replay":
             raise FieldError("lockstep", "means nothing to the replay backend; remove it")
         if (self.processes_per_trial or 1) > 1 or (self.gpus_per_trial or 0) > 1:
+            many = "several" if self.lockstep == "auto" else self.lockstep
             raise FieldError(
                 "lockstep",
-                f"{self.lockstep} trials in a slot, and several processes for each: one or the "
+                f"{many} trials in a slot, and several processes for each: one or the "
                 "other; remove lockstep, or gpus_per_trial and processes_per_trial",
             )
         return self

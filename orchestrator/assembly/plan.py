@@ -19,6 +19,7 @@ from orchestrator.blocks import Active, Asha, Select, SuccessiveHalving
 from orchestrator.policies.rungs import grouped
 from orchestrator.pool import Pool, budget_flops, processes_for
 from orchestrator.spec import PRICED, SweepSpec
+from orchestrator.stacking import most_of
 from trainers.config import TrainConfig
 from trainers.quantity import format_quantity
 
@@ -150,14 +151,42 @@ def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
     largest = max((count for key, count in shapes.items() if key is not None), default=1)
     if largest == 1:
         return ("resources.lockstep changes nothing: no two candidates are of one shape",)
+    many = min(most, largest) if most != "auto" else _by_shape(spec, pool)
+    if not many:
+        return ("resources.lockstep: auto stacks nothing: no shape here gains by it",)
     told = (
-        f"up to {min(most, largest)} trials of one shape train as one stacked model in a slot, "
+        f"up to {many} trials of one shape train as one stacked model in a slot, "
         "which takes the memory of all of them; losses differ from single training by rounding, "
         "which rates near the edge of stability amplify as they would any other rounding"
     )
     if isinstance(spec.policy, Asha | Active | Select):
         told += f". {spec.policy.kind} starts a trial for each free slot, so few start together"
     return (told,)
+
+
+def _by_shape(spec: SweepSpec, pool: Pool) -> str:
+    """What `lockstep: auto` chooses, for each kind of device that may train the pool; empty where
+    it stacks nothing on any."""
+    wanted = {c.device for c in pool.configs if isinstance(c, TrainConfig)}
+    if "auto" in wanted:
+        wanted |= {"cpu"} if spec.resources.gpus_per_trial == 0 else {"cpu", "cuda"}
+    alike = Counter(pool.stack_key(candidate.id) for candidate in pool)
+    told: list[str] = []
+    for device in sorted(wanted - {"auto"}):
+        sizes: dict[int, list[int]] = {}
+        for candidate, config in zip(pool, pool.configs, strict=True):
+            many = min(most_of("auto", config, device), alike[pool.stack_key(candidate.id)])
+            if many > 1:
+                sizes.setdefault(many, []).append(candidate.params)
+        each = [f"{many} ({_span(sizes[many])})" for many in sorted(sizes, reverse=True)]
+        if each:
+            told.append(f"{' or '.join(each)} on a {'GPU' if device == 'cuda' else 'CPU'}")
+    return ", ".join(told)
+
+
+def _span(params: list[int]) -> str:
+    ends = dict.fromkeys(format_quantity(end) for end in (min(params), max(params)))
+    return f"{' to '.join(ends)} parameters"
 
 
 def _sizes(pool: Pool) -> tuple[SizeRow, ...]:

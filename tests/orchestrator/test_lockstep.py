@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -100,8 +101,23 @@ def lost(state: SweepState, cause: str, *trials: str, attempt: int = 1) -> Sweep
     return state
 
 
-def names(state: SweepState, most: int) -> list[str]:
+def names(state: SweepState, most: int | Literal["auto"]) -> list[str]:
     return ["".join(trial.id for trial, _ in job) for job in jobs(state, most=most)]
+
+
+def test_auto_stacks_each_shape_as_far_as_it_pays() -> None:
+    """On the device that the environment has; where it is unknown, as on a CPU."""
+    parts = {"device": "auto", "batch_tokens": 2**14, "horizon": 2**18}
+    model = {"layers": 1, "width": 64, "heads": 2, "context": 16}
+    small = [config(1, rate, device="auto") for rate in RATES]
+    large = [config(1, rate, **parts | {"model": model}) for rate in RATES]
+    state = waiting(pool_of([*small, *large]), dict.fromkeys("abcdefgh", END), slots=2)
+    facts = (("torch", "2"), ("device", "cpu"))
+    cpu = replace(state, environment=Environment(slots=2, facts=facts))
+    gpu = replace(state, environment=Environment(slots=2, facts=(("device", "cuda"),)))
+    assert names(cpu, "auto") == ["abcd", "e"]
+    assert names(gpu, "auto") == ["abcd", "efgh"]
+    assert names(state, "auto") == names(cpu, "auto")
 
 
 def test_trials_of_one_shape_start_together(pool: Pool) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,23 @@ def test_lockstep_is_told(tmp_path: Path) -> None:
     assert note.startswith("up to 2 trials of one shape train as one stacked model in a slot")
     asha = plan_of(*read_spec(path, ["resources.lockstep=8", "policy={kind: asha}"]))
     assert any("asha starts a trial for each free slot" in note for note in asha.notes)
+
+
+LARGE = ["trial.batch_tokens=4Mi", "trial.horizon=64Mi", "trial.device=cpu"]
+
+
+def test_lockstep_auto_is_told_by_shape(tmp_path: Path) -> None:
+    path = str(specs.live(tmp_path))
+    alone = plan_of(*read_spec(path, []))
+
+    def told(*overrides: str) -> str:
+        stacked = plan_of(*read_spec(path, ["resources.lockstep=auto", *overrides]))
+        (note,) = set(stacked.notes) - set(alone.notes)
+        return note
+
+    here = r"up to 2 \(.* parameters\) on a CPU"
+    assert re.match(here + " trials of one shape", told("trial.device=cpu"))
+    assert re.match(here + " trials of one shape", told("resources.gpus_per_trial=0"))
+    assert re.match(here + r", 2 \(.* parameters\) on a GPU trials", told("trial.device=auto"))
+    large = [*LARGE, "resources.lockstep=auto"]
+    assert any("auto stacks nothing" in note for note in plan_of(*read_spec(path, large)).notes)

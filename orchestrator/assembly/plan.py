@@ -236,6 +236,13 @@ def _with_warnings(plan: Plan, spec: SweepSpec, pool: Pool) -> Plan:
             "halving compares all sizes with each other, so whole sizes may be stopped early and "
             "the law lose its spread; policy.group_by: params keeps every size"
         )
+    decay = int(plan.rungs[-1].flops * spec.anneal.decay) if spec.anneal and plan.rungs else 0
+    if decay > plan.annealing:
+        found.append(
+            f"anneal.share keeps {plan.annealing:.3g} FLOPs for decays, and one off the longest "
+            f"trial costs {decay:.3g}: it would get no annealed loss; raise anneal.share or "
+            "lower anneal.decay"
+        )
     small = [c for c in pool if plan.rungs and c.tokens_within(plan.rungs[0].flops) == 0]
     if small:
         found.append(

@@ -57,4 +57,8 @@ def test_there_is_a_sweep_for_each_policy_and_its_plan_is_affordable(path: Path)
     plan = plan_of(spec, pool)
     assert 0 < plan.planned <= plan.budget
     assert plan.rungs and kept_sizes(plan, spec)
-    assert policy_of(spec).name in (path.stem.replace("-", "_"), "successive_halving")
+    named = policy_of(spec).name
+    assert named in (path.stem.replace("-", "_"), "successive_halving", "active")
+    if spec.anneal is not None:
+        longest = plan.rungs[-1].flops
+        assert spec.anneal.decay * longest <= plan.annealing, "the longest trial is annealed too"

@@ -3,8 +3,9 @@
 The rule of Hoffmann et al. 2022 (arXiv 2203.15556) names a size for the compute. Among the
 candidates that it cannot tell apart, and against it, forecasts decide, but against it only where
 they expect less loss by `certainty` sd of the difference. Where the surrogate failed its backtest,
-the losses seen decide among those alike, at the compute that all of them have reached. Touches
-nothing.
+the losses seen decide among those alike, at the compute that all of them have reached. A trial
+that has points and is not forecast all the same, as one whose loss has risen for good, is no
+option while there are others: its lowest loss lies behind it. Touches nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from orchestrator.surrogates.base import Forecaster
 from orchestrator.values import Candidate, Expectation, FloatArray
 
 DRAWS = 256
+ENOUGH_POINTS = 3
+"""For any surrogate to forecast the rest of a curve."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ def chosen(
     """
     if not options:
         raise ValueError("nothing to choose from")
+    forecaster = belief.forecaster
+    options = [(c, t) for c, t in options if not _refused(state, c, forecaster)] or options
     candidates = [candidate for candidate, _ in options]
     standing = [c for c in candidates if c.id == incumbent]
     role = "it is on its way"
@@ -71,7 +76,6 @@ def chosen(
             f"the textbook's size for {flops:.3g} FLOPs, {rule.tokens_per_param:g} tokens a "
             "parameter"
         )
-    forecaster = belief.forecaster
     mute = forecaster is None or not any(forecaster.forecasts(c) for c in standing)
     if forecaster is None or mute or not belief.trusted:
         level = common(state, standing)
@@ -79,6 +83,14 @@ def chosen(
         tokens = dict((c.id, t) for c, t in options)[first.id]
         return Choice(candidate=first, tokens=tokens, expected=None, why=f"{role}; {belief.why}")
     return _forecast(state, options, standing, forecaster, rule, by, f"{role}; {belief.why}")
+
+
+def _refused(state: SweepState, candidate: Candidate, forecaster: Forecaster | None) -> bool:
+    """Whether a trial has points enough for a forecast, and the surrogate gives none."""
+    trial = state.trials.get(candidate.id)
+    if forecaster is None or trial is None or len(trial.curve) < ENOUGH_POINTS:
+        return False
+    return not forecaster.forecasts(candidate)
 
 
 def _forecast(

@@ -169,8 +169,9 @@ class Target:
             trial=standing.candidate.id,
             tokens=tokens,
             reason=f"expected half-width at the target {before:.4f} -> {after:.4f} for "
-            f"{prices.told(standing.candidate, tokens)}; the plan for all that is left "
-            "of the budget ends at "
+            f"{prices.told(standing.candidate, tokens)}: the cheapest step not on its way of the "
+            "plan for all that is left of the budget, which takes "
+            f"{len(_openings(plan))} candidates further and ends at "
             f"{HALF_90 * math.sqrt(plan.after):.4f} (90 %, of log loss)",
             expected=Expectation(
                 tokens=tokens,

@@ -25,7 +25,7 @@ from orchestrator.policies.target import MISFIT, Target
 from orchestrator.policies.uniform import Uniform
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Joint, JointForecaster, NoForecast, Observed
-from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.surrogates.joint_law import FOR_LAWS, JointLaw
 from orchestrator.values import Candidate, Decision, Extend, FloatArray, Forecast, IntArray
 
 Targets = tuple[tuple[Candidate, int], ...]
@@ -116,9 +116,7 @@ class _LawFitted:
 
 
 POLICIES: Mapping[str, Callable[[Targets], Policy]] = {
-    "active": lambda targets: Target(
-        surrogate=JointLaw(misfit=MISFIT, exponents=PUBLISHED), targets=targets
-    ),
+    "active": lambda targets: Target(surrogate=replace(FOR_LAWS, misfit=MISFIT), targets=targets),
     "uniform": lambda _: Uniform(),
     "successive_halving": lambda _: SuccessiveHalving(),
     "smallest_first": lambda _: SmallestFirst(),
@@ -134,7 +132,7 @@ POLICIES: Mapping[str, Callable[[Targets], Policy]] = {
 """The exponents of the two designs are those at which they did best on public curves."""
 
 FITTERS: Mapping[str, Callable[[float], JointLaw | LawAlone]] = {
-    "joint_law": lambda floor: JointLaw(floor=floor, misfit=DOUBT, exponents=PUBLISHED),
+    "joint_law": lambda floor: replace(FOR_LAWS, floor=floor, misfit=DOUBT),
     "curve_law": lambda floor: LawAlone(floor=floor, drift=USUAL.drift),
 }
 

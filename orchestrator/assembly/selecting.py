@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator import blocks
 from orchestrator.assembly.caps import trunks_purse_of
 from orchestrator.assembly.refusal import Refused
@@ -44,9 +46,8 @@ def selection_of(plan: blocks.Active | blocks.Select, spec: SweepSpec) -> Policy
 
 
 def _on_curves(plan: blocks.Active, target: blocks.Target, purse: Purse) -> Policy:
-    from orchestrator.laws.exponents import PUBLISHED
     from orchestrator.policies.target import LENGTHS, MISFIT, Target
-    from orchestrator.surrogates.joint_law import JointLaw
+    from orchestrator.surrogates.joint_law import FOR_LAWS
 
     # The usual count of FLOPs stands in for the target's own; it is never run.
     asked = Candidate(
@@ -56,7 +57,7 @@ def _on_curves(plan: blocks.Active, target: blocks.Target, purse: Purse) -> Poli
         flops_per_token=6.0 * target.params,
     )
     return Target(
-        surrogate=JointLaw(misfit=MISFIT, exponents=PUBLISHED),
+        surrogate=replace(FOR_LAWS, misfit=MISFIT),
         targets=((asked, target.tokens),),
         half_width=plan.half_width,
         lengths=plan.lengths if plan.lengths > 1 else LENGTHS,

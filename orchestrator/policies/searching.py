@@ -174,7 +174,14 @@ def telling(
     offers: list[Purchase] = []
     for candidate in state.pool.candidates:
         if forecaster.forecasts(candidate):
-            found = purchases(state, candidate, np.array(levels), affordable=affordable, most=most)
+            found = purchases(
+                state,
+                candidate,
+                np.array(levels),
+                affordable=affordable,
+                most=most,
+                least=DUST * state.terms.budget,
+            )
             offers.extend(o for o in found if o.candidate.flops(o.tokens) <= 1.01 * max(levels))
     offers = _thinned(offers, MOST_QUERIES)
     choices = [[(c, t) for c, t in each.options if forecaster.forecasts(c)] for each in ahead]

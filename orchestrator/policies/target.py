@@ -41,6 +41,8 @@ misfit and the power of the cost were chosen on generated worlds and inside the 
 recorded curves without their largest models, none on how a recorded target ends."""
 FIRST_SHARE = 0.01
 """Of the budget, at most, for the first run beyond its shortest length: it is bought once."""
+MOST, LEAST = 100, 20
+"""Candidates that are looked at in one decision, and of them at least so many new ones."""
 MISFIT = 6.0
 """For `surrogates/joint_law`: who trusts the law alone buys what is cheap and misleads."""
 
@@ -73,7 +75,7 @@ class Target:
 
     def decide(self, state: SweepState) -> list[Decision]:
         free = _free(state, self.at_once)
-        standings = [s for c in state.pool if (s := _standing(state, c, self.lengths)) is not None]
+        standings = _thinned(state, _standings(state, self.lengths))
         if free < 1 or not standings or ended(state):
             return []
         observed = observed_of(state)
@@ -81,6 +83,7 @@ class Target:
             return [] if state.in_flight else _first(standings, state.remaining)
         try:
             forecaster = self.surrogate.fit(observed, seed=state.terms.seed)
+            standings = [s for s in standings if forecaster.forecasts(s.candidate)]
             asked = [*self.targets, *((s.candidate, n) for s in standings for n in s.lengths)]
             belief = forecaster.joint(
                 [candidate for candidate, _ in asked],
@@ -210,6 +213,24 @@ def _free(state: SweepState, at_once: int | None) -> int:
     slots = state.environment.slots if state.environment is not None else 1
     most = slots if at_once is None else min(slots, at_once)
     return most - sum(trial.in_flight for trial in state.trials.values())
+
+
+def _standings(state: SweepState, lengths: int) -> list[Standing]:
+    found = [_standing(state, candidate, lengths) for candidate in state.pool]
+    return [standing for standing in found if standing is not None]
+
+
+def _thinned(state: SweepState, standings: list[Standing]) -> list[Standing]:
+    """All that have begun, and of the others at most so many that MOST are left, evenly by their
+    cost: a belief is of all pairs of places."""
+    begun = [s for s in standings if s.candidate.id in state.trials]
+    others = [s for s in standings if s.candidate.id not in state.trials]
+    room = max(MOST - len(begun), LEAST)
+    if len(others) <= room:
+        return standings
+    others.sort(key=lambda s: (s.candidate.flops(s.lengths[-1]), s.candidate.id))
+    picks = np.unique(np.linspace(0, len(others) - 1, room).round().astype(int))
+    return [*begun, *(others[k] for k in picks)]
 
 
 def _standing(state: SweepState, candidate: Candidate, lengths: int) -> Standing | None:

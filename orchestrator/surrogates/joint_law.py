@@ -4,17 +4,20 @@ Touches memory only. Log loss of trial i after D tokens is
 
     log f(N, D) + configuration + own offset, slope, drift and bend + shape + noise.
 
-f has a prior: weak on E, A and B, moderately informative on the exponents (values that published
-laws span; Hoffmann et al. 2022, arXiv 2203.15556; Besiroglu et al. 2024, arXiv 2404.10102), an
-interaction c about zero, and a transient about zero, by which the tokens' term falls faster at
-first. The rest are zero-mean normal terms, so that all is one exact GP once f is linearised at its
-most probable parameters (Laplace): parameter uncertainty, offsets shrunk to zero and the residual
-surface come out of one covariance, and so do joint samples. `law_terms.py` has the terms.
+f has a prior: weak on E, A and B (one as narrow as published laws are alike narrows intervals by a
+tenth, and is wrong by three sd where E is small), moderately informative on the exponents and the
+interaction c (`laws/exponents.py`), and a transient about zero, by which the tokens' term falls
+faster at first. The rest are zero-mean normal terms, so that all is one exact GP once f is
+linearised at its most probable parameters (Laplace): parameter uncertainty, offsets shrunk to zero
+and the residual surface come out of one covariance, and so do joint samples. `law_terms.py` has
+the terms.
 
 The sizes of these terms are fitted (marginal likelihood with log-normal priors), the scales at
 which they vary are fixed. Offsets and single rows are robust: what lies far out gets its variance
 raised by as much as Huber's penalty would lower its weight, so that a diverged curve or a spike
 does not bend the law. Rows high above their curve's lowest are doubted: young, no power law yet.
+A run whose last points lie as high has gone bad; no law has a place for it, and it is not
+forecast.
 
 Constants were set by hand, or on generated curves and on backtests within the first quarter of
 recorded ones (`scripts/bench_surrogates.py --inside 0.25`), none on how a recorded curve ends.
@@ -30,14 +33,22 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
-from orchestrator.laws.exponents import MODERATE, Exponents
+from orchestrator.laws.exponents import MODERATE, PUBLISHED, Exponents
 from orchestrator.surrogates.base import Joint, JointForecaster, NoForecast, Observed
 from orchestrator.surrogates.configuration import size_of
 from orchestrator.surrogates.gaussian import draw, factor, inverse_of
-from orchestrator.surrogates.law_terms import NOISE, OFFSET, TERM_SD, TERM_WIDTH, Kernels, Where
+from orchestrator.surrogates.law_terms import (
+    NOISE,
+    OFFSET,
+    TERM_SD,
+    TERM_WIDTH,
+    Kernels,
+    Root,
+    Where,
+)
 from orchestrator.surrogates.prefixes import Rows, rows_of
 from orchestrator.surrogates.threads import one_thread
-from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
+from orchestrator.values import Candidate, Curve, FloatArray, Forecast, IntArray
 
 MOST_ROWS = 240
 MAP_STEPS = 12
@@ -61,24 +72,44 @@ OF_TOKENS = 2  # the working parameter whose derivative is the share of the toke
 class JointLaw:
     """The surrogate. `floor`: the middle of E's prior, as a share of the lowest loss seen.
     `misfit`: variance of what is missed at a size and tokens together, in shapes.
-    `exponents`: their priors."""
+    `exponents`: their priors. `rooted`: where a trial's own walks
+    begin (`law_terms`): at the "start" to forecast the rest of runs, at the "end" for a law."""
 
     name: str = "joint_law"
     floor: float = 0.6
     misfit: float = 0.0
     exponents: Exponents = MODERATE
+    rooted: Root = "start"
 
     @one_thread
     def fit(self, observed: Observed, *, seed: int) -> JointForecaster:
         """Raises NoForecast where no curve has a point, or arithmetic fails on these losses."""
-        task = _Task.of(rows_of(observed, most=MOST_ROWS), self)
+        healthy = [pair for pair in observed if not _risen(pair[1])]
+        if observed and not healthy:
+            raise NoForecast(
+                f"all {len(observed)} curves end {YOUNG:g} of log loss or more above their "
+                "lowest: runs that go bad follow no law; lower the learning rate"
+            )
+        task = _Task.of(rows_of(healthy, most=MOST_ROWS), self)
+        bad = frozenset(candidate.id for candidate, curve in observed if _risen(curve))
         try:
-            return _Fitted(task=task, posterior=_posterior(task), seed=seed)
+            return _Fitted(task=task, posterior=_posterior(task), seed=seed, bad=bad)
         except np.linalg.LinAlgError as error:
             raise NoForecast(
                 f"joint_law cannot be fitted to these {len(task.rows)} rows ({error}); are losses"
                 " in nats per token, and tokens and sizes the true ones?"
             ) from error
+
+
+def _risen(curve: Curve) -> bool:
+    """Whether a curve's last two points lie far above its lowest; a single one may be a spike."""
+    return len(curve) > 2 and bool(
+        curve.loss[-2:].min() > np.exp(YOUNG) * max(curve.loss.min(), 0.0)
+    )
+
+
+FOR_LAWS = JointLaw(exponents=PUBLISHED, rooted="end")
+"""For who asks for the law, where it must be right: `active`, and the judge of such laws."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +141,7 @@ class _Task:
             doubt=np.maximum(rows.log_loss - lowest[rows.trial] - YOUNG, 0.0) ** 2,
             mean=np.array([*levels, *options.exponents.means, 0.0]),
             sd=np.array([*LEVEL_SD, *options.exponents.sds, TRANSIENT_SD]),
-            kernels=Kernels.of(rows, at, options.misfit),
+            kernels=Kernels.of(rows, at, options.misfit, options.rooted),
             centre=centre,
         )
 
@@ -304,14 +335,15 @@ def _sizes(linear: _Linear, terms: _Terms, task: _Task) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitted:
-    """The joint law after a fit."""
+    """The joint law after a fit. bad: names of the trials that it has no place for."""
 
     task: _Task
     posterior: _Posterior
     seed: int
+    bad: frozenset[str]
 
     def forecasts(self, candidate: Candidate) -> bool:
-        return True
+        return candidate.id not in self.bad
 
     @one_thread
     def predict(
@@ -324,6 +356,9 @@ class _Fitted:
 
     @one_thread
     def joint(self, candidates: Sequence[Candidate], tokens: IntArray) -> Joint:
+        for candidate in candidates:
+            if candidate.id in self.bad:
+                raise NoForecast(f"trial {candidate.id} has gone bad: its loss has risen for good")
         task, post = self.task, self.posterior
         places = {candidate.id: candidate for candidate in candidates}
         order = {name: place for place, name in enumerate(places)}

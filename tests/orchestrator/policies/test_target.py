@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from orchestrator.judge import replayed
 from orchestrator.policies.searching import observed_of
 from orchestrator.policies.target import MISFIT, Target
 from orchestrator.pool import Pool
-from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.surrogates.joint_law import FOR_LAWS
 from orchestrator.values import Candidate, Extend, Stop
 from scripts.curve_worlds import world
 from scripts.target_contestants import SmallestFirst
@@ -25,7 +27,7 @@ ASKED = Candidate(id="(target)", params=32000, horizon=640_000, flops_per_token=
 
 def policy(**changes: float) -> Target:
     return Target(
-        surrogate=JointLaw(misfit=MISFIT),
+        surrogate=replace(FOR_LAWS, misfit=MISFIT),
         targets=((ASKED, 640_000),),
         half_width=changes.get("half_width"),
     )
@@ -72,11 +74,21 @@ def test_a_budget_below_every_step_is_spent_on_the_cheapest() -> None:
     assert len(decisions) == 1 and "as far as it goes" in decisions[0].reason
 
 
+def test_a_decision_over_thousands_of_candidates_takes_a_second_or_two() -> None:
+    """Of them it looks at all that began and some of each cost."""
+    pool, curves = small_pool(range(1000, 2400))
+    state = replayed(SmallestFirst(), pool, curves, pool.exhaustive_flops // 2000)
+    begun = time.process_time()
+    decisions = policy().decide(replace(state, terms=replace(state.terms, budget=10**9)))
+    assert time.process_time() - begun < 3.0
+    assert len(pool) == 2800 and any(isinstance(decision, Extend) for decision in decisions)
+
+
 def test_where_the_law_is_known_the_prediction_is_right() -> None:
     budget = int(0.5 * POOL.exhaustive_flops)
     state = replayed(policy(), POOL, CURVES, budget)
     assert state.ledger.spent <= budget
-    fitted = JointLaw(misfit=MISFIT).fit(observed_of(state), seed=0)
+    fitted = FOR_LAWS.fit(observed_of(state), seed=0)
     found = fitted.predict([ASKED], np.array([640_000]))
     truth = math.log(chinchilla(32000, 640_000))
     assert abs(found.mean[0] - truth) < 2.5 * found.sd[0]
@@ -91,10 +103,10 @@ def test_on_generated_worlds_it_beats_the_smallest_first() -> None:
         pool = Pool(candidates=tuple(curves[n].candidate(n) for n in names[:-3]))
         targets = tuple((curves[n].candidate(n), int(curves[n].tokens[-1])) for n in names[-3:])
         truth = np.log([curves[n].loss[-1] for n in names[-3:]])
-        active = Target(surrogate=JointLaw(misfit=MISFIT), targets=targets)
+        active = Target(surrogate=replace(FOR_LAWS, misfit=MISFIT), targets=targets)
         for name, chosen in (("active", active), ("smallest", SmallestFirst())):
             state = replayed(chosen, pool, curves, pool.exhaustive_flops // 50)
-            fitted = JointLaw(misfit=MISFIT).fit(observed_of(state), seed=0)
+            fitted = FOR_LAWS.fit(observed_of(state), seed=0)
             asked = np.array([tokens for _, tokens in targets])
             found = fitted.predict([candidate for candidate, _ in targets], asked)
             errors[name].append(float(np.abs(found.mean - truth).mean()))

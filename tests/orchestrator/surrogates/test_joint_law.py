@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from orchestrator.crossings import Noise, crossing_curves
-from orchestrator.surrogates.joint_law import JointLaw
+from orchestrator.surrogates.base import NoForecast
+from orchestrator.surrogates.joint_law import FOR_LAWS, JointLaw
 from orchestrator.values import Candidate, Curve, Point
 from tests.orchestrator.surrogates.grown import candidate, grown, ladder, observed, truth
 
@@ -23,6 +24,13 @@ def forecast(pairs: list[tuple[Candidate, Curve]], asked: list[Candidate]):
         JointLaw()
         .fit(pairs, seed=0)
         .predict(asked, np.array([c.end for c in asked], dtype=np.int64))
+    )
+
+
+def with_losses(curve: Curve, losses: np.ndarray) -> Curve:
+    return Curve.of(
+        Point(tokens=int(t), flops=float(f), loss=float(loss))
+        for t, f, loss in zip(curve.tokens, curve.flops, losses, strict=True)
     )
 
 
@@ -58,11 +66,7 @@ def test_a_spike_does_not_bend_its_curve() -> None:
     trial, curve = pairs[3]
     losses = curve.loss.copy()
     losses[8] *= 1.5
-    spiked = Curve.of(
-        Point(tokens=int(t), flops=float(f), loss=float(loss))
-        for t, f, loss in zip(curve.tokens, curve.flops, losses, strict=True)
-    )
-    said = forecast([*pairs[:3], (trial, spiked), *pairs[4:]], [trial])
+    said = forecast([*pairs[:3], (trial, with_losses(curve, losses)), *pairs[4:]], [trial])
     assert said.mean[0] == pytest.approx(ends([trial])[0], abs=0.03)
 
 
@@ -189,3 +193,51 @@ def test_intervals_hold_curves_that_halving_left_young_and_no_law_describes() ->
         inside += int((np.abs(said.mean - truths) <= 1.2816 * said.sd).sum())
         asked += len(truths)
     assert 0.65 <= inside / asked <= 0.97
+
+
+def risen(trial: Candidate) -> Curve:
+    """A run that goes bad half-way without ever being infinite."""
+    curve = grown(trial, 20, upto=0.6)
+    return with_losses(curve, curve.loss * (1.0 + 0.05 * np.maximum(np.arange(20) - 9, 0)))
+
+
+def test_a_run_that_rises_is_not_taken_for_young_and_forecast_as_healthy() -> None:
+    pairs = list(observed(6, 12, upto=0.5))
+    bad = candidate("bad", 200_000_000)
+    asked = [trial for trial, _ in pairs]
+    calm = forecast(pairs, asked)
+    fitted = JointLaw().fit([*pairs, (bad, risen(bad))], seed=0)
+    assert not fitted.forecasts(bad) and all(map(fitted.forecasts, asked))
+    upset = fitted.predict(asked, np.array([c.end for c in asked], dtype=np.int64))
+    assert upset.mean == pytest.approx(calm.mean) and upset.sd == pytest.approx(calm.sd)
+    with pytest.raises(NoForecast, match="bad has gone bad"):
+        fitted.predict([bad], np.array([bad.end], dtype=np.int64))
+    with pytest.raises(NoForecast, match="all 1 curves"):
+        JointLaw().fit([(bad, risen(bad))], seed=0)
+
+
+def test_a_spike_at_the_end_is_no_run_gone_bad() -> None:
+    trial, curve = next(iter(observed(1, 12, upto=0.5)))
+    losses = curve.loss.copy()
+    losses[-1] *= 1.5
+    assert JointLaw().fit([(trial, with_losses(curve, losses))], seed=0).forecasts(trial)
+
+
+def test_rooted_at_the_end_late_places_tell_more_of_a_law_and_young_runs_are_doubted() -> None:
+    """The end of one run tells more of a larger one's end than its first eighth does. A run that
+    never started deviates at its end by less than where the walks run from the start."""
+    pairs = list(observed(4, 12))
+    started, new = pairs[-1][0], candidate("new", 2_000_000_000)
+    places = np.array([started.end // 8, started.end], dtype=np.int64)
+    spread: dict[str, float] = {}
+    for rooted in ("start", "end"):
+        fitted = replace(FOR_LAWS, rooted=rooted).fit(pairs[:-1], seed=0)
+        end = np.array([new.end], dtype=np.int64)
+        spread[rooted] = float(fitted.predict([new], end).sd[0])
+        _, covariance = fitted.joint([new, started, started], np.append(end, places))
+        early, late = covariance[0, 1:] ** 2 / covariance.diagonal()[1:]
+        if rooted == "end":
+            assert late > early
+            ahead = covariance[2, 2] - covariance[1, 2] ** 2 / covariance[1, 1]
+            assert ahead > 1e-5
+    assert spread["end"] < spread["start"]

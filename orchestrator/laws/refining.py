@@ -44,11 +44,11 @@ _DOUBT = 0.7  # sd of the log of either, about what is usual
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
     """Where a law is asked: inputs by name of everything that may be run (Q,), and the target
-    (T,), and the misfit over both."""
+    (T,), and the misfits over both among which the rows choose; none for a law that is true."""
 
     pool: Mapping[str, Array]
     target: Mapping[str, Array]
-    misfit: Misfit | None
+    misfits: tuple[Misfit, ...] = ()
 
 
 class Refining:
@@ -57,8 +57,6 @@ class Refining:
     def __init__(self, posed: Posed, problem: Problem, scene: Scene, tightness: float) -> None:
         self.problem, self.centre = problem, posed.centre
         self.scene = scene
-        misfit = scene.misfit
-        self.grown = 1.0
         thin = thinned(scene.pool, _PRIOR_ROWS)
         aim = thinned(scene.target, _PRIOR_ROWS)
         both = {name: np.concatenate([thin[name], aim[name]]) for name in aim}
@@ -67,11 +65,16 @@ class Refining:
         self.share = np.concatenate([np.full(n, 0.5 / n) for n in counts])
         self.share *= (tightness / (MOVES * problem.unit)) ** 2
         self.level = float(np.median(problem.target))
-        self.own = (
-            np.zeros((len(posed.runs), 0))
-            if misfit is None
-            else problem.unit * misfit.features(posed.runs.features)
-        )
+        self.bases = [
+            problem.unit * misfit.features(posed.runs.features) for misfit in scene.misfits
+        ]
+        self.which, self.grown = 0, 1.0
+        self.own = self.bases[0] if self.bases else np.zeros((len(posed.runs), 0))
+
+    @property
+    def misfit(self) -> Misfit | None:
+        """The misfit that the rows speak for, as large as they have it."""
+        return self.scene.misfits[self.which].grown(self.grown) if self.bases else None
 
     def settled(self, values: Array, noise: float) -> tuple[Array, Array, Array, float]:
         """Values (K, P), tilt (K, F), minus the log of the posterior (K,), and the noise; those
@@ -86,9 +89,8 @@ class Refining:
                 if 0 < len(near) < len(at.score):
                     anchor, pull, damping = anchor[near], pull[near], damping[near]
                     at = at.rows_of(near)
-                noise, grown = self._weighed(at, noise)
-                self.own, self.grown = self.own * grown, self.grown * grown
-                at = self._stand(at.values, at.tilt / grown, anchor, pull, noise)
+                noise, tilt = self._chosen(at, noise)
+                at = self._stand(at.values, tilt, anchor, pull, noise)
             moved = self._moved(at, anchor, pull, damping, noise)
             there = self._stand(*moved, anchor, pull, noise)
             better = there.score < at.score
@@ -96,16 +98,25 @@ class Refining:
             at = at.where(better, there)
         return at.values, at.tilt, at.score, noise
 
-    def roots(self, values: Array, tilt: Array, noise: float) -> Array:
-        """(K, P + F, P + F): inverse roots of the normal matrices."""
-        at = self._stand(values, tilt, values, self._precision(values), noise)
-        matrix = self._matrix(at, self._precision(values), noise)
-        found = np.empty_like(matrix)
+    def roots(self, values: Array, tilt: Array, noise: float) -> tuple[Array, Array]:
+        """(K, P + F, P + F): inverse roots of the normal matrices. And (K,) the log of the part of
+        the prior's volume that each fills: of optima that fit alike, the one that wants its
+        parameters less exactly is the likelier (MacKay 1992, Neural Computation 4:415)."""
+        pull = self._precision(values)
+        at = self._stand(values, tilt, values, pull, noise)
+        matrix, size = self._matrix(at, pull, noise), values.shape[1]
+        found, filled = np.empty_like(matrix), np.empty(len(matrix))
         for k, each in enumerate(matrix):
             scale = 1.0 / np.sqrt(np.maximum(np.diag(each), 1e-300))
             roots, axes = np.linalg.eigh(each * np.outer(scale, scale))
-            found[k] = scale[:, None] * axes / np.sqrt(np.maximum(roots, 1e-12 * roots[-1]))
-        return found
+            roots = np.maximum(roots, 1e-12 * roots[-1])
+            found[k] = scale[:, None] * axes / np.sqrt(roots)
+            prior = np.diag(pull[k]) + (at.lean[k] * self.share) @ at.lean[k].T
+            own = np.linalg.eigvalsh(prior * np.outer(scale[:size], scale[:size]))
+            free = 2.0 * np.log(scale[size:]).sum()  # the misfit's prior has precision 1
+            filled[k] = np.log(np.maximum(own, 1e-12 * roots[-1])).sum() + free
+            filled[k] = 0.5 * (filled[k] - np.log(roots).sum())
+        return found, filled
 
     def _precision(self, values: Array) -> Array:
         """(K, P): of the prior, from what a parameter does over the scene."""
@@ -191,40 +202,53 @@ class Refining:
         values = np.clip(at.values + move[:, :size], problem.lower, problem.upper)
         return values, at.tilt + move[:, size:]
 
-    def _weighed(self, at: Standing, noise: float) -> tuple[float, float]:
-        """Noise, and factor on the misfit, of most evidence at the best optimum (restricted
-        likelihood: the parameters are integrated over, so that few rows prove nothing), with what
-        is usual as the prior."""
+    def _chosen(self, at: Standing, noise: float) -> tuple[float, Array]:
+        """The noise, and the tilt (K, F) of the misfit, that the evidence now speaks for: another
+        misfit starts without a tilt."""
+        noise, which, grown = self._weighed(at, noise)
+        tilt = at.tilt * (self.grown / grown)
+        if which != self.which:
+            tilt = np.zeros((len(at.values), self.bases[which].shape[1]))
+        if self.bases:
+            self.which, self.grown, self.own = which, grown, grown * self.bases[which]
+        return noise, tilt
+
+    def _weighed(self, at: Standing, noise: float) -> tuple[float, int, float]:
+        """Noise, and number of and factor on the misfit, of most evidence at the best optimum
+        (restricted likelihood: the parameters are integrated over, so that few rows prove
+        nothing), with what is usual as the prior."""
         best, unit = int(np.argmin(at.score)), self.problem.unit
         law = at.residual[best] - at.tilt[best] @ self.own.T
         relative = _inverse_variance(at.residual[best], noise) * noise**2
         relative = relative * self.problem.weight[0]
-        slopes, size = at.slopes[best], len(at.slopes[best])
         pull = np.diag(self._precision(at.values[[best]])[0])
         pull = pull + (at.lean[best] * self.share) @ at.lean[best].T
-        own = np.diag(pull)
-        scale = np.where(own > 1e-280, 1.0 / np.sqrt(np.maximum(own, 1e-280)), 0.0)
-        features = np.concatenate([slopes * scale[:, None], self.own.T])
-        prior = np.eye(len(features))
-        prior[:size, :size] = pull * np.outer(scale, scale)
-        np.fill_diagonal(prior, 1.0 + 1e-9)
-        gram, pulled = (features * relative) @ features.T, (features * relative) @ law
+        diagonal = np.diag(pull)
+        scale = np.where(diagonal > 1e-280, 1.0 / np.sqrt(np.maximum(diagonal, 1e-280)), 0.0)
+        slopes, held = at.slopes[best] * scale[:, None], pull * np.outer(scale, scale)
         square, rows = float(np.sum(relative * law**2)), float(np.sum(self.problem.weight))
-        known = float(np.linalg.slogdet(prior)[1])
-        found: list[tuple[float, float, float]] = []
-        for factor in (_MISFITS / self.grown).tolist() if self.own.shape[1] else [1.0]:
-            stretch = np.concatenate([np.ones(size), np.full(len(features) - size, factor)])
-            inner, side = gram * np.outer(stretch, stretch), pulled * stretch
-            for sd in (_NOISES * unit).tolist():
-                matrix = inner / sd**2 + prior
-                solved = float(side @ np.asarray(np.linalg.solve(matrix, side), dtype=np.float64))
-                volume = float(np.linalg.slogdet(matrix)[1]) - known
-                evidence = -0.5 * (square / sd**2 - solved / sd**4 + volume) - rows * math.log(sd)
-                for value, usual in ((sd / unit, NOISE), (factor * self.grown, 1.0)):
-                    evidence -= 0.5 * (math.log(value / usual) / _DOUBT) ** 2
-                found.append((evidence, sd, factor))
-        _, sd, factor = max(found)
-        return sd, factor
+        found: list[tuple[float, float, int, float]] = []
+        for which, own in enumerate(self.bases or [self.own]):
+            features = np.concatenate([slopes, own.T])
+            prior = np.eye(len(features))
+            prior[: len(held), : len(held)] = held
+            np.fill_diagonal(prior, 1.0 + 1e-9)
+            gram, pulled = (features * relative) @ features.T, (features * relative) @ law
+            known = float(np.linalg.slogdet(prior)[1])
+            for factor in _MISFITS.tolist() if self.bases else [1.0]:
+                stretch = np.where(np.arange(len(features)) < len(held), 1.0, factor)
+                inner, side = gram * np.outer(stretch, stretch), pulled * stretch
+                for sd in (_NOISES * unit).tolist():
+                    matrix = inner / sd**2 + prior
+                    solved = float(side @ np.asarray(np.linalg.solve(matrix, side), np.float64))
+                    volume = float(np.linalg.slogdet(matrix)[1]) - known
+                    evidence = -0.5 * (square / sd**2 - solved / sd**4 + volume)
+                    evidence -= rows * math.log(sd)
+                    for value, usual in ((sd / unit, NOISE), (factor, 1.0)):
+                        evidence -= 0.5 * (math.log(value / usual) / _DOUBT) ** 2
+                    found.append((evidence, sd, which, factor))
+        _, sd, which, factor = max(found)
+        return sd, which, factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

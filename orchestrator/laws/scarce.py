@@ -110,34 +110,13 @@ class Belief:
 
 
 def believed(
-    form: LawForm,
-    runs: Runs,
-    scene: Scene,
-    *,
-    seed: int,
-    warm: Array | None = None,
-    starts: int = _STARTS,
+    form: LawForm, runs: Runs, scene: Scene, *, seed: int, warm: Array | None = None
 ) -> Belief:
-    """What the rows say of a form. warm (K, P): working values to start from too, best first;
-    with `starts` 0 those alone, settled beside misfit and prior without a search for optima of
-    the law alone. Raises FitError where no optimum is believable."""
+    """What the rows say of a form. warm (K, P): working values to start from, best first: they
+    alone are settled beside misfit and prior, without a search. Raises FitError where no optimum
+    is believable."""
     posed = _posed(form, runs, scene)
-    values = warm if warm is not None and not starts else _optima(posed, seed, warm, starts)
-    return _settled(posed, scene, values)
-
-
-def optima(
-    form: LawForm,
-    runs: Runs,
-    scene: Scene,
-    *,
-    seed: int,
-    warm: Array | None = None,
-    starts: int = _STARTS,
-) -> Array:
-    """Working values (K, P) of the optima of the law alone, best first, for `believed` to start
-    from with and without a misfit. Raises FitError where no start has a finite loss."""
-    return _optima(_posed(form, runs, scene), seed, warm, starts)
+    return _settled(posed, scene, _optima(posed, seed) if warm is None else warm)
 
 
 def _posed(form: LawForm, runs: Runs, scene: Scene) -> Posed:
@@ -167,7 +146,9 @@ def _settled(posed: Posed, scene: Scene, values: Array) -> Belief:
             break
     else:
         raise FitError(f"no optimum of {posed.form.name} says anything believable at the target")
-    values, tilt, score = found[keep], tilt[keep], score[keep]
+    values, tilt = found[keep], tilt[keep]
+    roots, filled = refined.roots(values, tilt, sd)
+    score = score[keep] - filled
     weights = np.exp(-(score - score.min()))
     order = np.argsort(score, kind="stable")
     kept = _apart(problem, values, refined.places, order[weights[order] >= _LEAST_WEIGHT])
@@ -180,9 +161,9 @@ def _settled(posed: Posed, scene: Scene, values: Array) -> Belief:
         values=values,
         tilt=tilt,
         weights=weights,
-        roots=refined.roots(values, tilt, sd),
+        roots=roots[kept],
         noise=sd,
-        misfit=None if scene.misfit is None else scene.misfit.grown(refined.grown),
+        misfit=refined.misfit,
     )
 
 
@@ -199,24 +180,20 @@ def _apart(
     return np.array(kept, dtype=np.intp)
 
 
-def _optima(posed: Posed, seed: int, warm: Array | None, starts: int) -> Array:
-    """Optima of the law alone, best first."""
+def _optima(posed: Posed, seed: int) -> Array:
+    """Working values (K, P) of the optima of the law alone, best first."""
     rng = np.random.default_rng(seed)
     scale = _FIRST_SCALE * posed.unit
     problem = posed.problem(scale)
     probes = posed.form.covariates(
         probe_inputs(posed.runs.inputs(posed.form.inputs)), posed.centre
     )
-    given: list[Array] = [] if warm is None else [warm]
-    if starts:
-        drawn = screened_starts(problem, starts=2 * starts, rng=rng)
-        if len(drawn):
-            few = problem.some_rows(judged_rows(problem, rng))
-            found = minimise(few, drawn, tolerance=1e-4, most_iterations=10)
-            given.append(found.values[np.argsort(found.objective, kind="stable")[:starts]])
-    if not given:
+    drawn = screened_starts(problem, starts=2 * _STARTS, rng=rng)
+    if not len(drawn):
         raise FitError(f"no start of {posed.form.name} has a finite loss at all rows")
-    values = np.concatenate(given)
+    few = problem.some_rows(judged_rows(problem, rng))
+    found = minimise(few, drawn, tolerance=1e-4, most_iterations=10)
+    values = found.values[np.argsort(found.objective, kind="stable")[:_STARTS]]
     for steps in (40, 25):
         problem = posed.problem(scale)
         found = minimise(problem, values, tolerance=1e-6, most_iterations=steps)

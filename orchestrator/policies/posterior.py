@@ -16,17 +16,16 @@ import numpy as np
 from orchestrator.laws.averaging import larger_rows
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.base import LawForm
-from orchestrator.laws.misfit import SD, misfit_over
+from orchestrator.laws.misfit import LENGTHS, SD, misfit_over
 from orchestrator.laws.refining import NOISE, Scene
 from orchestrator.laws.runs import Runs
-from orchestrator.laws.scarce import Belief, believed, optima
+from orchestrator.laws.scarce import Belief, believed
 from orchestrator.policies.buying import Choice, Market, Teaching, begun_with, cheapest, greedy
 from orchestrator.policies.trust import Remembered
 from orchestrator.values import FloatArray
 
 GROWTH = 1.5
 """Optima are looked for afresh when the runs have grown by this factor."""
-_FEW_STARTS = 8
 _DESIGN_START = 0.25  # share of the budget that a classical design may start with
 _RUNS_PER_PARAMETER = 2.5  # and how many runs, as arXiv 2604.22753 has it
 
@@ -103,7 +102,9 @@ def scene_of(market: Market, misfit: float | None) -> Scene:
     return Scene(
         pool=market.everywhere,
         target=market.target,
-        misfit=misfit_over(together, sd=misfit) if misfit else None,
+        misfits=tuple(misfit_over(together, sd=misfit, length=each) for each in LENGTHS)
+        if misfit
+        else (),
     )
 
 
@@ -136,29 +137,19 @@ class Learner:
         if len(found) < 2:
             return _together(found, [], reasons)
         key = (_content(early, scene), tuple(belief.form.expression for belief in found))
-        errors = self._judged.get(key, lambda: _errors(anchors, [scene] * len(found), early))
+        errors = self._judged.get(key, lambda: _errors(anchors, scene, early))
         return _together(found, errors, reasons)
 
     def told(self, market: Market) -> Posterior:
-        """The law itself, of all rows with optima found afresh, each form with and without
-        misfit: beside the misfit a law leans on it where rows are dense, and without it is held
-        to them far away; which is better is judged at the largest rows. Raises FitError."""
-        scenes = [scene_of(market, misfit) for misfit in (self.misfit or SD, None)]
-        runs, seed = _known(market), market.sweep_seed
-        found, where, reasons = list[Belief](), list[Scene](), list[str]()
+        """The law itself, of all rows, with optima found afresh. Raises FitError."""
+        scene, runs, seed = scene_of(market, self.misfit), _known(market), market.sweep_seed
+        found, reasons = list[Belief](), list[str]()
         for form in self.forms:
             try:
-                values = optima(form, runs, scenes[0], seed=seed)
+                found.append(believed(form, runs, scene, seed=seed))
             except FitError as error:
                 reasons.append(str(error))
-                continue
-            for scene in scenes:
-                try:
-                    found.append(believed(form, runs, scene, seed=seed, warm=values, starts=0))
-                    where.append(scene)
-                except FitError as error:
-                    reasons.append(str(error))
-        errors = _errors(found, where, market) if len(found) > 1 else []
+        errors = _errors(found, scene, market) if len(found) > 1 else []
         return _together(found, errors, reasons)
 
     def _anchor(self, form: LawForm, early: Market, scene: Scene) -> Belief | None:
@@ -198,7 +189,7 @@ def _followed(form: LawForm, anchor: Belief | None, market: Market, scene: Scene
     runs, seed = _known(market), market.sweep_seed
     if anchor is not None:
         try:
-            return believed(form, runs, scene, seed=seed, warm=anchor.values, starts=0)
+            return believed(form, runs, scene, seed=seed, warm=anchor.values)
         except FitError:
             pass  # the rows since then have ruled out every optimum that was followed
     return believed(form, runs, scene, seed=seed)
@@ -222,36 +213,27 @@ def _together(found: list[Belief], errors: Sequence[float], reasons: list[str]) 
     return Posterior(beliefs=tuple(found), weights=tuple(weights))
 
 
-def _errors(
-    found: Sequence[Belief | None], scenes: Sequence[Scene], market: Market
-) -> list[float]:
-    """Root mean squared error of each belief, found in its scene, at the dearest rows, predicted
-    from the others; infinite where there is no answer."""
+def _errors(found: Sequence[Belief | None], scene: Scene, market: Market) -> list[float]:
+    """Root mean squared error of each belief's form at the dearest rows, predicted from the others
+    with optima found afresh: those of all rows have seen the dearest. Infinite where there is no
+    answer."""
     try:
         larger = larger_rows(market.known_cost)
     except FitError:
         return [math.inf] * len(found)
     held, rest = _known(market).take(larger), _known(market).take(~larger)
-    seed, starts = market.sweep_seed, dict[str, FloatArray]()
     errors: list[float] = []
-    for belief, scene in zip(found, scenes, strict=True):
-        if belief is None:
-            errors.append(math.inf)
-            continue
-        form = belief.form
+    for belief in found:
         try:
-            if form.expression not in starts:
-                own = [b.values for b in found if b and b.form.expression == form.expression]
-                starts[form.expression] = optima(
-                    form, rest, scene, seed=seed, warm=np.concatenate(own), starts=_FEW_STARTS
-                )
-            values = starts[form.expression]
-            early = believed(form, rest, scene, seed=seed, warm=values, starts=0)
+            if belief is None:
+                raise FitError("no belief to judge")
+            early = believed(belief.form, rest, scene, seed=market.sweep_seed)
         except FitError:
             errors.append(math.inf)
             continue
         gap = early.predict(held.features) - held.loss
-        errors.append(float(np.sqrt(np.mean(gap**2))) / belief.unit)
+        error = float(np.sqrt(np.mean(gap**2))) / belief.unit
+        errors.append(error if math.isfinite(error) else math.inf)
     return errors
 
 

@@ -8,10 +8,10 @@ import pytest
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.chinchilla import CHINCHILLA
 from orchestrator.laws.forms.line import law_of
-from orchestrator.laws.misfit import misfit_over
+from orchestrator.laws.misfit import LENGTHS, misfit_over
 from orchestrator.laws.refining import Scene
 from orchestrator.laws.runs import Runs
-from orchestrator.laws.scarce import Belief, believed, optima
+from orchestrator.laws.scarce import Belief, believed
 
 SIZES = np.geomspace(1e7, 1e9, 6)
 TARGET = {"N": np.array([1e10]), "D": np.array([2e11])}
@@ -29,8 +29,9 @@ def grid() -> dict[str, np.ndarray]:
 def scene(misfit: float | None = 0.02) -> Scene:
     pool = grid()
     both = {name: np.concatenate([pool[name], TARGET[name]]) for name in pool}
-    process = None if misfit is None else misfit_over(both, sd=misfit)
-    return Scene(pool=pool, target=TARGET, misfit=process)
+    lengths = () if misfit is None else LENGTHS
+    misfits = tuple(misfit_over(both, sd=misfit or 0.0, length=each) for each in lengths)
+    return Scene(pool=pool, target=TARGET, misfits=misfits)
 
 
 def rows(chosen: np.ndarray | slice, noise: float = 0.003, seed: int = 0) -> Runs:
@@ -87,14 +88,14 @@ def test_losses_below_zero_are_fitted_as_they_are() -> None:
     form = law_of("a + b*log(N)", parameters=["a", "b"])
     N = np.geomspace(1e3, 1e6, 8)
     runs = Runs(features={"N": N}, loss=5.0 - 0.6 * np.log(N), signed=True)
-    where = Scene(pool={"N": N}, target={"N": np.array([1e7])}, misfit=None)
+    where = Scene(pool={"N": N}, target={"N": np.array([1e7])})
     belief = believed(form, runs, where, seed=0)
     assert belief.predict(where.target)[0] == pytest.approx(5.0 - 0.6 * np.log(1e7), abs=0.05)
 
 
 def test_a_start_from_given_optima_ends_where_they_are() -> None:
     cold = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0)
-    warm = believed(CHINCHILLA, rows(slice(13)), scene(), seed=1, warm=cold.values, starts=0)
+    warm = believed(CHINCHILLA, rows(slice(13)), scene(), seed=1, warm=cold.values)
     again = believed(CHINCHILLA, rows(slice(13)), scene(), seed=2)
     assert warm.predict(TARGET) == pytest.approx(again.predict(TARGET), rel=0.01)
 
@@ -102,23 +103,46 @@ def test_a_start_from_given_optima_ends_where_they_are() -> None:
 def test_starts_that_come_to_one_optimum_count_once() -> None:
     cold = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0)
     twice = np.concatenate([cold.values, cold.values * (1 + 1e-6)])
-    again = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0, warm=twice, starts=0)
+    again = believed(CHINCHILLA, rows(slice(12)), scene(), seed=0, warm=twice)
     assert len(again.weights) == len(cold.weights)
     assert again.weights == pytest.approx(cold.weights, abs=0.05)
 
 
-def test_optima_without_misfit_serve_with_it_too() -> None:
-    values = optima(CHINCHILLA, rows(slice(12)), scene(None), seed=0)
-    for misfit in (0.02, None):
-        cold = believed(CHINCHILLA, rows(slice(12)), scene(misfit), seed=0)
-        warm = believed(CHINCHILLA, rows(slice(12)), scene(misfit), seed=0, warm=values, starts=0)
-        assert warm.predict(TARGET) == pytest.approx(cold.predict(TARGET), rel=1e-6)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_rows_tell_how_far_a_misfit_reaches(length: float) -> None:
+    rng = np.random.default_rng(1)
+    N, D = (np.exp(rng.uniform(*np.log(ends), 90)) for ends in ((1e7, 1e9), (1e9, 1e11)))
+    pool = {"N": N, "D": D}
+    where = Scene(
+        pool=pool,
+        target=TARGET,
+        misfits=tuple(misfit_over(pool, sd=0.02, length=each) for each in LENGTHS),
+    )
+    own = misfit_over(pool, sd=0.06, length=length).features(pool)
+    off = own @ rng.normal(size=own.shape[1]) + 0.003 * rng.normal(size=90)
+    runs = Runs(features=pool, loss=truth(N, D) * np.exp(off))
+    found = believed(CHINCHILLA, runs, where, seed=0).misfit
+    assert found is not None and found.length == length
+
+
+def test_of_optima_that_fit_alike_the_one_that_was_to_be_expected_weighs_more() -> None:
+    """Any b near 0 is believable at the target, and the rows pick one of many; of those near 1
+    only one is, and the rows say the same."""
+    line = "3 + 0.01*b*(b - 1)*((N - 2)*(1 - b) + b*exp(N - 2))"
+    apart = "2e-5*b*(N - 1)*(N - 2)*(N - 3)"  # nothing at the rows, a little at the target
+    form = law_of(f"{line} + {apart}", parameters=["b"])
+    N = np.array([1.0, 2.0, 3.0] * 6)
+    runs = Runs(features={"N": N}, loss=np.full(18, 3.0))
+    where = Scene(pool={"N": N}, target={"N": np.array([10.0])})
+    belief = believed(form, runs, where, seed=0, warm=np.array([[0.0], [1.0]]))
+    assert belief.values[:, 0] == pytest.approx([1.0, 0.0], abs=1e-3)
+    assert belief.weights[0] > 5 * belief.weights[1]
 
 
 def test_optima_that_no_row_allows_are_refused() -> None:
     line = law_of("log(N - b) + a", parameters=["a", "b"])
     with pytest.raises(FitError, match="finite loss at all rows"):
-        believed(line, rows(slice(6)), scene(), seed=0, warm=np.array([[0.0, 1e12]]), starts=0)
+        believed(line, rows(slice(6)), scene(), seed=0, warm=np.array([[0.0, 1e12]]))
 
 
 def test_nothing_to_start_from_is_said() -> None:

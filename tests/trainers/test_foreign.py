@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -80,6 +83,26 @@ def test_nothing_is_read_back_from_the_device(family: str) -> None:
     loss = network(torch.zeros(2, 17, dtype=torch.long, device="meta"))
     loss.backward()
     assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("family", FOREIGN)
+def test_attention_is_in_fp32_where_a_cpu_computes_in_bf16(
+    monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """Some turn queries and keys in fp32, which autocast would round to bf16 again."""
+    seen: list[torch.dtype] = []
+    attend = functional.scaled_dot_product_attention
+
+    def noting(*parts: Tensor, **options: Any) -> Tensor:
+        found = attend(*parts, **options)
+        seen.append(found.dtype)
+        return found
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", noting)
+    network = build_network(shape(family), generator())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        network(torch.zeros(2, 17, dtype=torch.long)).backward()
+    assert set(seen) == {torch.float32}
 
 
 def test_attention_is_what_transformers_makes_of_it() -> None:

@@ -34,11 +34,12 @@ def truth(features: dict[str, np.ndarray]) -> np.ndarray:
     return 1.7 + 400 / features["N"] ** 0.34 + 410 / features["D"] ** 0.28
 
 
-def strange_truth(features: dict[str, np.ndarray]) -> np.ndarray:
-    """What no sum of powers says: a logarithm, and a saturation in tokens a parameter."""
-    ratio = features["D"] / features["N"]
-    bend = 0.06 * np.log(features["N"] / 1e8) - 0.15 * np.tanh(np.log(ratio / 20.0))
-    return truth(features) * np.exp(0.3 * bend)
+def strange_truth(features: dict[str, np.ndarray], seed: int = 0) -> np.ndarray:
+    """What no sum of powers says: a logarithm, and a saturation in tokens a parameter, as large
+    and of the sign that the seed draws."""
+    slope, bend = np.random.default_rng((7, seed)).normal(size=2) * (0.02, 0.05)
+    ratio = np.log(features["D"] / features["N"] / 20.0)
+    return truth(features) * np.exp(slope * np.log(features["N"] / 1e8) - bend * np.tanh(ratio))
 
 
 def market(
@@ -58,7 +59,7 @@ def market(
     rows, away = np.array(bought, dtype=np.int64), np.array(flying, dtype=np.int64)
     free = np.setdiff1d(np.arange(len(cost)), np.concatenate([rows, away]))
     noise = np.exp(0.004 * np.random.default_rng(seed).normal(size=len(cost)))
-    loss = (strange_truth(pool) if strange else truth(pool)) * noise
+    loss = (strange_truth(pool, seed) if strange else truth(pool)) * noise
     taken = {name: np.tile(column[rows], outputs) for name, column in pool.items()}
     known = Runs(features=taken, loss=np.tile(loss[rows], outputs), trial=np.tile(rows, outputs))
     return Market(

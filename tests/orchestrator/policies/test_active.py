@@ -49,7 +49,7 @@ def error(order: list[int], *, seed: int, strange: bool = False) -> float:
     """Root mean squared error of log loss at the target, of the law of these rows."""
     now, _ = market(order, seed=seed, strange=strange)
     said = Learner(forms=(CHINCHILLA,)).told(now).predict(TARGET)
-    goal = (strange_truth if strange else truth)(dict(TARGET))
+    goal = strange_truth(dict(TARGET), seed) if strange else truth(dict(TARGET))
     return float(np.sqrt(np.mean(np.log(said / goal) ** 2)))
 
 
@@ -126,15 +126,15 @@ def test_optima_that_new_rows_rule_out_are_searched_for_again(
 
 @pytest.mark.slow
 def test_a_truth_that_no_form_says_does_not_fool_it() -> None:
-    """At most 10 % worse than cost-weighted random, over seeds."""
-    mine, theirs = [], []
-    for seed in range(8):
-        for strange in (True, False):
+    """At most 10 % worse than cost-weighted random, over truths: one alone is luck."""
+    for strange in (True, False):
+        mine, theirs = [], []
+        for seed in range(24):
             active = bought_by(RULES["active"], 0.05, seed=seed, strange=strange)
             chance = bought_by(RULES["cost_weighted_random"], 0.05, seed=seed, strange=strange)
             mine.append(error(active, seed=seed, strange=strange))
             theirs.append(error(chance, seed=seed, strange=strange))
-    assert np.mean(mine) <= 1.1 * np.mean(theirs)
+        assert np.mean(mine) <= 1.1 * np.mean(theirs)
 
 
 def test_laws_of_compute_alone_are_laws_too() -> None:

@@ -40,6 +40,7 @@ from orchestrator.policies.searching import (
     observed_of,
     telling,
 )
+from orchestrator.policies.starting import opening
 from orchestrator.policies.textbook import alike
 from orchestrator.policies.trust import Belief, Believer
 from orchestrator.state import SweepState
@@ -84,12 +85,12 @@ class Frontier:
         return False
 
     def decide(self, state: SweepState) -> list[Decision]:
-        if not state.trials:
-            return list(
-                self.starts.decisions(state, tokens_per_param=self.rule.tokens_per_param)
-            ) or self._alone(state)
-        starting = state.in_flight and len(state.trials) <= self.starts.count
-        if starting or free_slots(state) < 1 or ended(state):
+        begun = opening(
+            state, self.starts, self.purse, tokens_per_param=self.rule.tokens_per_param
+        )
+        if begun is not None:
+            return [*begun] if begun or state.trials else self._alone(state)
+        if free_slots(state) < 1 or ended(state):
             return []
         belief = self._belief(state)
         if not belief.trusted:

@@ -24,6 +24,7 @@ from orchestrator.policies.searching import (
     regret_ahead,
     telling,
 )
+from orchestrator.policies.starting import opening
 from orchestrator.policies.trust import Belief, Believer
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
@@ -63,12 +64,12 @@ class Recommend:
 
     def decide(self, state: SweepState) -> list[Decision]:
         budget = state.terms.budget
-        if not state.trials:
-            return list(
-                self.starts.decisions(state, tokens_per_param=self.rule.tokens_per_param)
-            ) or self.then.decide(state)
-        starting = state.in_flight and len(state.trials) <= self.starts.count
-        if starting or free_slots(state) < 1 or ended(state):
+        begun = opening(
+            state, self.starts, self.purse, tokens_per_param=self.rule.tokens_per_param
+        )
+        if begun is not None:
+            return [*begun] if begun or state.trials else self.then.decide(state)
+        if free_slots(state) < 1 or ended(state):
             return []
         belief = self._belief(state)
         ahead = Ahead(options=_options(state, self.deployment_flops))

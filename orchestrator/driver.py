@@ -23,7 +23,7 @@ from orchestrator.events import (
     StopAsked,
 )
 from orchestrator.journal import Journal
-from orchestrator.lockstep import jobs
+from orchestrator.placing import starts
 from orchestrator.policies.base import Policy, ended, exhausted
 from orchestrator.sinks.base import Sink
 from orchestrator.state import DecisionError, SweepState, apply, is_stale
@@ -153,7 +153,8 @@ class Driver:
     def _act(self) -> None:
         """Start and stop what the journal holds as decided, once it is durable."""
         segments: list[Started] = []
-        for job in jobs(self.state, most=self._lockstep):
+        for start in starts(self.state, most=self._lockstep):
+            job = start.job
             attempts = [(t.id, self.state.trials[t.id].attempts + 1) for t, _ in job]
             for (trial, index), (_, attempt) in zip(job, attempts, strict=True):
                 track = trial.tracks[index]
@@ -164,6 +165,8 @@ class Driver:
                     resume_from=track.resume_from,
                     branch=index - 1 if index else None,
                     stack=tuple(attempts) if len(job) > 1 else None,
+                    slots=start.slots,
+                    gpus=start.gpus,
                 )
                 self._record(segment)
                 segments.append(segment)

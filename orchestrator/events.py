@@ -54,6 +54,8 @@ class Started:
 
     `branch` is None on the trunk, else the index of the annealing branch. `stack` holds (trial,
     attempt) of all, this one included, that train as one and take one slot together; None alone.
+    `slots` are the numbers of those that it takes, None where every segment takes one, and any;
+    `gpus` what it counts for in hours and money, None in journals that left that to the spec.
     """
 
     trial: str
@@ -62,6 +64,8 @@ class Started:
     resume_from: Checkpoint | None = None
     branch: int | None = None
     stack: tuple[tuple[str, int], ...] | None = None
+    slots: tuple[int, ...] | None = None
+    gpus: float | None = None
     kind: Literal["started"] = "started"
 
 

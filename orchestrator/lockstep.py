@@ -8,7 +8,8 @@ go to the same ones (`Pool.stack_key` says which shapes are one). Touches nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import islice
 
 from orchestrator.stacking import Wish, most_of
 from orchestrator.state import SweepState, pending
@@ -27,20 +28,22 @@ def jobs(state: SweepState, *, most: Wish) -> list[list[Waiting]]:
     """
     slots = state.environment.slots if state.environment else 1
     free = slots - state.taken
-    if free <= 0:
-        return []
+    return list(islice(stacks(state, most=most), free)) if free > 0 else []
+
+
+def stacks(state: SweepState, *, most: Wish) -> Iterator[list[Waiting]]:
+    """All that waits, part by part, as `jobs` says."""
     waiting: list[Waiting] = list(pending(state))
     if most == 1:
-        return [[entry] for entry in waiting[:free]]
+        yield from ([entry] for entry in waiting)
+        return
     fit = _fitting(state)
-    share = math.ceil(len(waiting) / slots)
-    found: list[list[Waiting]] = []
-    while waiting and len(found) < free:
+    share = math.ceil(len(waiting) / (state.environment.slots if state.environment else 1))
+    while waiting:
         together = _together(state, waiting, min(_most(state, waiting[0], most), share), fit)
-        found.append(together)
+        yield together
         started = {(trial.id, index) for trial, index in together}
         waiting = [entry for entry in waiting if (entry[0].id, entry[1]) not in started]
-    return found
 
 
 def _together(
@@ -75,8 +78,12 @@ def _kind(state: SweepState, entry: Waiting) -> Hashable | None:
     if shape is None or trial.failures or trial.alone:
         return None
     track = trial.tracks[index]
+    demand = state.terms.demand
+    takes = demand.takes(trial.candidate, track.target) if demand is not None else None
+    if takes is not None and takes.size > 1:  # several processes train one alone
+        return None
     begins = track.resume_from.tokens if track.resume_from else 0
-    return shape, index > 0, track.start, begins, track.target
+    return shape, index > 0, track.start, begins, track.target, takes
 
 
 def _fitting(state: SweepState) -> dict[str, int]:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import cast
 
 from orchestrator import expansion, naming
+from orchestrator.demand import Demand, demand_of
 from orchestrator.places import Places
 from orchestrator.recorded import RecordedError, read_recorded
 from orchestrator.spec import SuccessiveHalving, SweepSpec, load_spec_document
 from orchestrator.values import Candidate, Scalar
 from trainers.config import TrainConfig
 from trainers.documents import Document, validate
+from trainers.findings import FieldError
 from trainers.own import OwnConfig, RunConfig, anneals, cost_of
 from trainers.quantity import format_quantity
 from trainers.rules import left_out
@@ -135,32 +137,17 @@ def budget_flops(spec: SweepSpec, pool: Pool) -> int:
     return int(flops)
 
 
-def processes_for(pool: Pool, gpus: float, stated: int | None) -> int:
-    """How many processes train each trial together: as stated, or one a GPU.
-
-    A trainer of the user's own gets all GPUs in one process. Raises ValueError where they cannot
-    share every candidate's batch.
-    """
-    own = next((c.trainer for c in pool.configs if isinstance(c, OwnConfig)), None)
-    if own is not None and (stated or 1) > 1:
-        raise ValueError(
-            f"{stated} processes cannot share {own}: only the trainer that ships is shared; "
-            "remove processes_per_trial"
-        )
-    processes = 1 if own is not None else stated or max(1, int(gpus))
-    if own is None and gpus > max(1, processes):
-        raise ValueError(
-            f"one process uses one of {gpus:g} GPUs; remove processes_per_trial, or give {gpus:g}"
-        )
-    for candidate, config in zip(pool.candidates, pool.configs, strict=False):
-        rows = config.sequences_per_step if isinstance(config, TrainConfig) else processes
-        if rows % processes:
-            raise ValueError(
-                f"{processes} processes do not share {rows} sequences, the batch of "
-                f"{candidate.id}, evenly: use a number that divides {rows}, or a batch_tokens "
-                f"that is a multiple of {processes} contexts"
-            )
-    return processes
+def demand_for(spec: SweepSpec, pool: Pool) -> Demand:
+    """What each segment takes of the place where it runs. Raises FieldError with the key of
+    `resources` that is at fault, which a pool that was built from the spec has not."""
+    resources = spec.resources
+    return demand_of(
+        pool.candidates,
+        pool.configs,
+        gpus=resources.gpus_per_trial,
+        cpus=resources.cpus_per_trial,
+        processes=resources.processes_per_trial,
+    )
 
 
 def _trained_pool(spec: SweepSpec, places: Places) -> Pool:
@@ -314,9 +301,16 @@ def _check_shared(spec: SweepSpec, pool: Pool, places: Places) -> None:
         first = pool.configs[0] if pool.configs else None
         what = first.model.family if isinstance(first, TrainConfig) else "a trainer of your own"
         places.add(("resources", "lockstep"), f"{what} cannot be trained as a stack; remove it")
-    stated = spec.resources.processes_per_trial
     try:
-        processes_for(pool, spec.resources.gpus_per_trial or 0.0, stated)
-    except ValueError as error:
-        key = "gpus_per_trial" if stated is None else "processes_per_trial"
-        places.add(("resources", key), str(error))
+        demand = demand_for(spec, pool)
+    except FieldError as error:
+        places.add(("resources", *error.key.split(".")), error.message)
+        return
+    workers, largest = spec.resources.workers, demand.largest_slots
+    if workers is not None and workers < largest:
+        places.add(
+            ("resources", "workers"),
+            f"{workers} hold no trial of {demand.kinds[-1].said}: where trials differ, one that "
+            f"takes several times what the smallest takes ({demand.smallest.said}) counts as so "
+            f"many; use {largest} or more",
+        )

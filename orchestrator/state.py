@@ -23,6 +23,7 @@ from orchestrator.events import (
     Started,
     StopAsked,
 )
+from orchestrator.ledger import Ledger, Terms
 from orchestrator.pool import Pool
 from orchestrator.trial import Status, Track, Trial, charges, reached, released, timed
 from orchestrator.values import (
@@ -36,36 +37,6 @@ from orchestrator.values import (
 
 class DecisionError(ValueError):
     """A policy decided what cannot be: an unknown trial, a broken step, more than the budget."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What the spec fixes for the whole sweep, in FLOPs where it is compute.
-
-    `lost_ceiling` bounds work lost to crashes; `max_failures` in a row without a new point fail a
-    trial.
-    """
-
-    name: str
-    seed: int
-    budget: int
-    lost_ceiling: int
-    max_failures: int = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """FLOPs spent on journalled progress, reserved by decisions, and lost to repetition.
-
-    `branches` is the part of spent and reserved that annealing branches took; `device_s` sums the
-    training seconds that workers reported.
-    """
-
-    spent: int = 0
-    reserved: int = 0
-    lost: int = 0
-    branches: int = 0
-    device_s: float = 0.0
 
 
 _NO_TRIALS: Mapping[str, Trial] = MappingProxyType({})
@@ -108,10 +79,31 @@ class SweepState:
 
     @property
     def taken(self) -> int:
-        """How many slots they take: those that train as one take one together."""
+        """How many slots they take: those that train as one take theirs together."""
         running = [t for trial in self.trials.values() for t in trial.tracks if t.running]
-        stacks = {track.stack for track in running if track.stack is not None}
-        return sum(track.stack is None for track in running) + len(stacks)
+        stacks = {track.stack: len(track.slots) or 1 for track in running if track.stack}
+        alone = sum(len(track.slots) or 1 for track in running if track.stack is None)
+        return alone + sum(stacks.values())
+
+    @property
+    def unclaimed(self) -> int:
+        """How many slots are left beside what runs and what waits, each trial once; below 0 where
+        more waits than there is room for."""
+        slots = self.environment.slots if self.environment is not None else 1
+        return slots - sum(self._claimed(t) for t in self.trials.values() if t.in_flight)
+
+    def _claimed(self, trial: Trial) -> int:
+        demand = self.terms.demand
+        if (
+            demand is None
+            or not demand.varies
+            or not (self.environment and self.environment.blocks)
+        ):
+            return 1
+        ends = [
+            t.until if t.running else t.target for t in trial.tracks if t.running or t.unfinished
+        ]
+        return max(demand.slots(trial.candidate, end) for end in ends)
 
     def status(self, trial: str) -> Status:
         return self.trials[trial].status if trial in self.trials else "unstarted"
@@ -290,6 +282,8 @@ def _started(state: SweepState, event: Started) -> SweepState:
         until=event.until,
         running=True,
         stack=event.stack,
+        slots=event.slots or (),
+        gpus=_gpus(state, trial, event),
         position=at,
         begun=at,
         timed=at,
@@ -299,6 +293,13 @@ def _started(state: SweepState, event: Started) -> SweepState:
     trial = replace(trial.with_track(index, track), attempts=max(trial.attempts, event.attempt))
     lost = state.ledger.lost + max(0, again)
     return _with_trial(replace(state, ledger=replace(state.ledger, lost=lost)), trial)
+
+
+def _gpus(state: SweepState, trial: Trial, event: Started) -> float:
+    """As recorded; what the spec says now of a segment that an older release started."""
+    if event.gpus is not None or state.terms.demand is None:
+        return 1.0 if event.gpus is None else event.gpus
+    return state.terms.demand.takes(trial.candidate, event.until).counted
 
 
 def _reported(
@@ -338,7 +339,11 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
         checkpoint=event.checkpoint or track.checkpoint,
     )
     trial = replace(trial, failures=0, alone=False) if fresh else trial
-    ledger = replace(state.ledger, device_s=state.ledger.device_s + elapsed)
+    ledger = replace(
+        state.ledger,
+        device_s=state.ledger.device_s + elapsed,
+        gpu_s=state.ledger.gpu_s + elapsed * track.gpus,
+    )
     barren = () if fresh else state.barren
     state = replace(state, ledger=ledger, points=state.points + fresh, barren=barren)
     return _with_trial(state, trial.with_track(index, track))

@@ -21,12 +21,13 @@ class Timing:
     """What one finished segment took: training `seconds` over `tokens`, of which its first point
     came after `opening` (tokens, seconds), its start-up among them; None where it had one point.
     Of a stack of `members` they are its even share of the stack's, which is not what it would take
-    alone."""
+    alone. `gpus` are those that it counted for."""
 
     tokens: int
     seconds: float
     members: int = 1
     opening: tuple[int, float] | None = None
+    gpus: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class Track:
     behind after a resume; `ordered`: place of its target in the order of decisions. Of the latest
     attempt: `begun`, the tokens it began at, `timed`, those of its last point, and `elapsed_s`,
     its training seconds until then; `opening`, both of its first point; `stack`, (trial, attempt)
-    of all that train as one with it, None where it trains alone.
+    of all that train as one with it, None where it trains alone; `slots`, those that it was given,
+    none where any would do; `gpus`, what it counts for in hours.
     """
 
     target: int
@@ -53,6 +55,8 @@ class Track:
     until: int = 0
     running: bool = False
     stack: tuple[tuple[str, int], ...] | None = None
+    slots: tuple[int, ...] = ()
+    gpus: float = 1.0
     begun: int = 0
     timed: int = 0
     elapsed_s: float = 0.0
@@ -169,7 +173,13 @@ def timed(trial: Trial, index: int) -> Trial:
         first, seconds = opening[0] - track.begun, opening[1]
         whole = 0 < first < tokens and 0 < seconds < track.elapsed_s
         opening = (first, seconds) if whole else None
-    timing = Timing(tokens=tokens, seconds=track.elapsed_s, members=members, opening=opening)
+    timing = Timing(
+        tokens=tokens,
+        seconds=track.elapsed_s,
+        members=members,
+        opening=opening,
+        gpus=track.gpus,
+    )
     return replace(trial, timings=(*trial.timings, timing))
 
 

@@ -352,12 +352,18 @@ class Environment:
     """Where a session runs: what a resume compares before it goes on.
 
     `facts` are (name, value) pairs: versions, device, precision. `slots` is the number of trials
-    that can run at once.
+    that can run at once. Where some take several slots, `blocks` holds how many lie together on a
+    node, in the order in which slots are numbered, and `share` how many make one GPU; it is empty
+    where all take one.
     """
 
     slots: int
     facts: tuple[tuple[str, str], ...] = ()
+    blocks: tuple[int, ...] = ()
+    share: int = 1
 
     def __post_init__(self) -> None:
         if self.slots < 1:
             raise ValueError(f"an environment needs at least one slot, not {self.slots}")
+        if self.blocks and sum(self.blocks) != self.slots:
+            raise ValueError(f"blocks of {self.blocks} slots do not make {self.slots}")

@@ -53,7 +53,7 @@ def cap_of(spec: SweepSpec) -> Callable[[SweepState], str | None]:
     while there is room."""
 
     def cap(state: SweepState) -> str | None:
-        budget, hours = spec.budget, _hours(spec, state)
+        budget, hours = spec.budget, _hours(state)
         if budget.gpu_hours is not None and hours >= budget.gpu_hours:
             return (
                 f"{hours:.3g} GPU-hours are spent of budget.gpu_hours {budget.gpu_hours:g}: raise "
@@ -82,7 +82,7 @@ def used_of(spec: SweepSpec) -> Callable[[SweepState], Used]:
 
 def uses(spec: SweepSpec, state: SweepState) -> tuple[Used, ...]:
     """Every part of the budget with what is used of it, FLOPs last."""
-    budget, hours = spec.budget, _hours(spec, state)
+    budget, hours = spec.budget, _hours(state)
     parts = (
         ("GPU-hours", hours, budget.gpu_hours),
         ("dollars", _dollars(spec, hours), budget.dollars),
@@ -98,7 +98,7 @@ def uses(spec: SweepSpec, state: SweepState) -> tuple[Used, ...]:
 def raised(spec: SweepSpec, state: SweepState) -> tuple[str, ...]:
     """For every cap that is spent, an assignment that leaves room beyond it again: twice what the
     spec allows, or half more than was used where that is not enough."""
-    budget, hours = spec.budget, _hours(spec, state)
+    budget, hours = spec.budget, _hours(state)
     dollars = _dollars(spec, hours)
     lost = state.ledger.lost / state.terms.budget if state.terms.budget else 0.0
     spent = (
@@ -113,8 +113,8 @@ def raised(spec: SweepSpec, state: SweepState) -> tuple[str, ...]:
     )
 
 
-def _hours(spec: SweepSpec, state: SweepState) -> float:
-    return state.ledger.device_s / 3600 * spec.resources.gpus_counted
+def _hours(state: SweepState) -> float:
+    return state.ledger.gpu_s / 3600
 
 
 def _dollars(spec: SweepSpec, hours: float) -> float | None:

@@ -16,7 +16,7 @@ from orchestrator.assembly.policies import bare_policy, policy_in_words
 from orchestrator.assembly.refusal import Refused
 from orchestrator.backends.base import Backend
 from orchestrator.policies.base import Policy
-from orchestrator.pool import Pool, budget_flops
+from orchestrator.pool import Pool, budget_flops, demand_for
 from orchestrator.sinks.base import Sink
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState, Terms
@@ -61,6 +61,7 @@ def terms_of(spec: SweepSpec, pool: Pool) -> Terms:
         budget=budget,
         lost_ceiling=int(budget * spec.budget.lost),
         max_failures=spec.failures,
+        demand=demand_for(spec, pool),
     )
 
 

@@ -16,8 +16,9 @@ from orchestrator.assembly.policies import policy_in_words
 from orchestrator.assembly.rounds import RungRow, rounds_of
 from orchestrator.assembly.stoprules import foretold
 from orchestrator.blocks import Active, Asha, Select, SuccessiveHalving
+from orchestrator.demand import Demand
 from orchestrator.policies.rungs import grouped
-from orchestrator.pool import Pool, budget_flops, processes_for
+from orchestrator.pool import Pool, budget_flops, demand_for
 from orchestrator.spec import PRICED, SweepSpec
 from orchestrator.stacking import most_of
 from trainers.config import TrainConfig
@@ -114,7 +115,12 @@ def plan_of(
         dollars=dollars,
         dollars_cap=spec.budget.dollars,
         warnings=(),
-        notes=(*foretold(spec), *pool.notes, *_shared(spec, pool), *_in_step(spec, pool)),
+        notes=(
+            *foretold(spec),
+            *pool.notes,
+            *_shared(spec, pool, demand_for(spec, pool)),
+            *_in_step(spec, pool),
+        ),
     )
     return _with_warnings(plan, spec, pool)
 
@@ -127,19 +133,44 @@ def _affordable(spec: SweepSpec, budget: int, flops_per_s: float | None) -> int:
     return min(budget, int(hours * 3600 / spec.resources.gpus_counted * flops_per_s))
 
 
-def _shared(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
-    """That several processes train each trial, where they do."""
-    gpus = spec.resources.gpus_per_trial or 0.0
-    processes = processes_for(pool, gpus, spec.resources.processes_per_trial)
+def _shared(spec: SweepSpec, pool: Pool, demand: Demand) -> tuple[str, ...]:
+    """That several processes train each trial, or some of them, where they do."""
+    if demand.varies:
+        return _differing(spec, pool, demand)
+    processes = demand.smallest.processes
     if processes == 1:
         return ()
     least = min((c.batch_tokens for c in pool.configs if isinstance(c, TrainConfig)), default=0)
-    on = "a GPU each" if gpus else "on CPUs"
+    on = "a GPU each" if demand.smallest.gpus else "on CPUs"
     share = format_quantity(least // processes)
     return (
         f"each trial is trained by {processes} processes on one node, {on}; each takes its share "
         f"of every batch, {share} tokens of the smallest",
     )
+
+
+def _differing(spec: SweepSpec, pool: Pool, demand: Demand) -> tuple[str, ...]:
+    """How much each size takes, and what that does to slots and to the times of this plan."""
+    by_size = grouped(pool.candidates, "params")
+    told: dict[str, list[int]] = {}
+    for group in by_size.values():
+        ends = {demand.takes(c, tokens) for c in group for tokens in (c.tokens_per_step, c.end)}
+        said = " to ".join(t.said for t in sorted(ends, key=lambda takes: takes.size))
+        told.setdefault(said, []).append(group[0].params)
+    each = "; ".join(f"{said}: {_sizes_said(sizes)}" for said, sizes in told.items())
+    workers = spec.resources.workers
+    slots = f"{workers} workers are" if workers else "a worker is"
+    return (
+        f"what a trial takes, by its size: {each}",
+        f"{slots} as many times {demand.smallest.said}, and the largest trial takes the place of "
+        f"{demand.largest_slots}, all on one node; times above take each trial as on "
+        f"{demand.smallest.said}, and hours take GPUs as equally fast in any number",
+    )
+
+
+def _sizes_said(sizes: list[int]) -> str:
+    ends = sorted({min(sizes), max(sizes)})
+    return " to ".join(format_quantity(size) for size in ends) + " parameters"
 
 
 def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.backends.base import BackendError
+from orchestrator.resources import Steps
 
 ANSWER_S = 60.0
 ARRIVAL_OF_FILES_S = 15.0
@@ -356,19 +357,19 @@ def _await_file(name: str, path: Path, nonce: str, storage: Path) -> None:
 
 
 def check_request(
-    slots: int | None, gpus: float | None, cpus: float, processes: int | None
+    slots: int | None,
+    gpus: float | Steps | None,
+    cpus: float | Steps,
+    processes: int | Steps | None,
 ) -> None:
     """Refuse numbers that Ray would only refuse later, or never."""
     if slots is not None and slots < 1:
         raise BackendError(f"slots must be at least 1, not {slots}")
-    if cpus < 0 or (gpus is not None and gpus < 0):
-        raise BackendError(f"a trial cannot take {gpus} GPUs and {cpus} CPUs: give 0 or more")
-    if gpus is not None and gpus > 1 and gpus != int(gpus):
+    for what, number in (("GPUs", gpus), ("CPUs", cpus)):
+        if isinstance(number, float | int) and number < 0:
+            raise BackendError(f"a trial cannot take {number} {what}: give 0 or more")
+    whole = isinstance(gpus, Steps) or gpus is None or gpus <= 1 or gpus == int(gpus)
+    if not whole:
         raise BackendError(f"gpus_per_trial {gpus:g}: above one GPU, whole ones only")
-    if processes is not None and processes < 1:
+    if isinstance(processes, int) and processes < 1:
         raise BackendError(f"processes_per_trial must be at least 1, not {processes}")
-    if processes is not None and processes > 1 and gpus and gpus != processes:
-        raise BackendError(
-            f"{processes} processes and {gpus:g} GPUs for a trial: each process takes one GPU; "
-            f"give gpus_per_trial {processes}, or 0"
-        )

@@ -23,11 +23,19 @@ from orchestrator.values import Environment
 class InlineBackend:
     """The backend without an engine.
 
-    `train` stands in for `trainers.loop.train`; data are then nobody's concern.
+    `blocks`: of slots, for sweeps whose trials take several; a segment runs in one process all the
+    same, so they are for tests of what starts when. `train` stands in for `trainers.loop.train`;
+    data are then nobody's concern.
     """
 
     def __init__(
-        self, pool: Pool, storage: Path, *, slots: int = 1, train: worker.Train | None = None
+        self,
+        pool: Pool,
+        storage: Path,
+        *,
+        slots: int = 1,
+        blocks: tuple[int, ...] = (),
+        train: worker.Train | None = None,
     ) -> None:
         """Prepares the data. Raises BackendError where they, or the device, are not to be had."""
         self._pool = pool
@@ -46,7 +54,7 @@ class InlineBackend:
                 facts = worker.versions()
         except (ValueError, OSError) as error:
             raise BackendError(f"training cannot begin: {error}") from error
-        self._environment = Environment(slots=slots, facts=facts)
+        self._environment = Environment(slots=sum(blocks) or slots, facts=facts, blocks=blocks)
 
     @property
     def environment(self) -> Environment:
@@ -56,7 +64,9 @@ class InlineBackend:
         """Take the segment up. Raises BackendError for an unknown trial or with no slot free."""
         if self._closed:
             raise BackendError("this backend is closed")
-        if len(self._running) >= self._environment.slots:
+        taken = [slot for segments, _ in self._running for slot in segments[0].slots or (None,)]
+        full = len(taken) + len(segment.slots or (0,)) > self._environment.slots
+        if full or any(slot in taken for slot in segment.slots or ()):
             raise BackendError(
                 f"all {self._environment.slots} slots are taken: {segment.trial} has to wait"
             )

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.backends.base import Report
 from orchestrator.backends.bench import Arrival
 from orchestrator.backends.together import Key, key_of
+from orchestrator.demand import Takes
 from orchestrator.events import AttemptLost, Cause, PointReported, Started
 
 
@@ -20,13 +21,14 @@ from orchestrator.events import AttemptLost, Cause, PointReported, Started
 class Job:
     """Segments that hold a slot together, and of those that have not ended what is known: the
     tokens `reached`, and since when those of `stops` were asked to stop. Times are monotonic
-    seconds; `last_report` is of any of them.
+    seconds; `last_report` is of any of them; `slots` those that they were given, where it matters.
     """
 
     going: dict[Key, Started]
     reached: dict[Key, int]
     last_report: float
     stops: dict[Key, float] = field(default_factory=dict[Key, float])
+    slots: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, segments: Sequence[Started]) -> Job:
@@ -34,6 +36,7 @@ class Job:
             going={key_of(segment): segment for segment in segments},
             reached={key_of(s): s.resume_from.tokens if s.resume_from else 0 for s in segments},
             last_report=time.monotonic(),
+            slots=segments[0].slots or (),
         )
 
     def of_trial(self, trial: str) -> list[Key]:
@@ -70,10 +73,13 @@ class Member:
     """`arrival`, `pull` and `begun` are calls under way, None where there is none;
     `begin_lost` says that nobody knows whether the last `begin` arrived, so it has to be repeated.
     `seen` is the number of its last report that a poll returned; `ground` the room that a worker
-    of several processes has reserved. Times are monotonic seconds.
+    of several processes has reserved for itself. `takes` is what it holds, and `slots` where it
+    sits in a sweep whose trials differ in that. Times are monotonic seconds.
     """
 
     since: float
+    takes: Takes
+    slots: tuple[int, ...] = ()
     handle: Any = None
     ground: Any = None
     arrival: Any = None

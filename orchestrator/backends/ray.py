@@ -14,21 +14,23 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from orchestrator.backends import seats, worker
+from orchestrator.backends import seats, staffing, worker
 from orchestrator.backends.base import BackendError, Report
 from orchestrator.backends.bench import UnfitError
-from orchestrator.backends.cluster import Cluster, Node, check_request
+from orchestrator.backends.cluster import Cluster, check_request
+from orchestrator.backends.crew import Crew
 from orchestrator.backends.gathering import Gathering
+from orchestrator.backends.grounds import Grounds
 from orchestrator.backends.member import Job, Member
 from orchestrator.backends.together import Key
+from orchestrator.demand import Demand, demand_of
 from orchestrator.events import Cause, Started
-from orchestrator.pool import Pool, processes_for
+from orchestrator.pool import Pool
+from orchestrator.resources import Steps
 from orchestrator.values import Environment
-
-if TYPE_CHECKING:
-    from trainers.config import DataConfig
+from trainers.findings import FieldError
 
 PULL_WAIT_S = 10.0
 SLICE_S = 0.5
@@ -43,7 +45,8 @@ class RayBackend:
 
     `slots` defaults to what the cluster holds of `gpus_per_trial` (one where there are any GPUs)
     and `cpus_per_trial`; fractions pack several trials on a GPU, and on several GPUs (or as
-    `processes_per_trial` on CPUs) as many processes train one (`seats`). `patience_s` bounds every
+    `processes_per_trial` on CPUs) as many processes train one (`seats`). Where trials differ in
+    that, a slot is a part of what they take, and they sit on `grounds`. `patience_s` bounds every
     wait for a first worker; while others work, a segment whose worker is gone waits for one of
     them. One that was told to stop is killed after `grace_s` or three times its trial's longest
     gap between points: a checkpoint is written only there. `train` stands in for the trainer; data
@@ -57,9 +60,9 @@ class RayBackend:
         *,
         slots: int | None = None,
         address: str | None = None,
-        gpus_per_trial: float | None = None,
-        cpus_per_trial: float = 1.0,
-        processes_per_trial: int | None = None,
+        gpus_per_trial: float | Steps | None = None,
+        cpus_per_trial: float | Steps = 1.0,
+        processes_per_trial: int | Steps | None = None,
         progress: Callable[[str], None] | None = None,
         patience_s: float = 300.0,
         grace_s: float = 900.0,
@@ -72,7 +75,6 @@ class RayBackend:
         self._patience_s = patience_s
         self._grace_s = grace_s
         self._train = train
-        self._members: list[Member] = []
         self._gathering = Gathering()
         self._unsaid: list[Report] = []
         self._longest_gap: dict[str, float] = {}
@@ -84,9 +86,14 @@ class RayBackend:
                 "a pool of recorded curves cannot be trained: use the replay backend"
             )
         check_request(slots, gpus_per_trial, cpus_per_trial, processes_per_trial)
-        self._cluster = Cluster.open(address, slots, cpus_per_trial, self._tell)
+        demand = self._demanded(gpus_per_trial, cpus_per_trial, processes_per_trial)
+        self._cluster = Cluster.open(address, slots, demand.slot.cpus, self._tell)
+        self._crew = self._crew_of(demand, None, 0)
         try:
-            self._takes = self._taken(gpus_per_trial, cpus_per_trial, processes_per_trial)
+            if gpus_per_trial is None:
+                gpus = self._gpus_here(processes_per_trial)
+                demand = self._demanded(gpus, cpus_per_trial, processes_per_trial)
+            self._demand = demand
             self._environment = self._manned(slots)
         except BaseException:
             self.close()
@@ -102,22 +109,18 @@ class RayBackend:
             raise BackendError("this backend is closed")
         if segment.trial not in self._pool:
             raise BackendError(f"no candidate {segment.trial!r} in this pool")
-        self._seat_waiting()
-        free = [member for member in self._members if member.job is None]
-        if not free:
+        self._begin_all(self._crew.seated())
+        if self._crew.full:
             raise BackendError(
-                f"all {len(self._members)} slots are taken: {segment.trial} has to wait"
+                f"all {self._crew.slots} slots are taken: {segment.trial} has to wait"
             )
         segments = self._gathering.add(segment)
-        if not segments:
-            return
-        member = min(free, key=lambda member: not member.ready)
-        member.take(Job.of(segments))
-        if member.arrived is not None:
-            self._begin(member)
+        if segments:
+            takes = self._demand.takes(self._pool[segment.trial], segment.until)
+            self._begin_all(self._crew.take_on(Job.of(segments), takes))
 
     def stop(self, trial: str) -> None:
-        for member in self._members:
+        for member in self._crew.members:
             job = member.job
             if job is None:
                 continue
@@ -128,6 +131,7 @@ class RayBackend:
             for key in keys:
                 job.stops[key] = time.monotonic()
                 member.handle.stop.remote(*key)
+        self._unsaid += self._crew.let_go(trial)
 
     def poll(self, timeout_s: float) -> list[Report]:
         """Raises BackendError where no worker can be had any more."""
@@ -143,91 +147,79 @@ class RayBackend:
         if self._closed:
             return
         self._closed = True
-        members, self._members = self._members, []
         self._unsaid.clear()
-        self._cluster.close([(member.handle, member.ground) for member in members])
+        self._cluster.close(self._crew.held())
+        self._crew.members.clear()
 
-    def _taken(self, gpus: float | None, cpus: float, processes: int | None) -> seats.Takes:
-        """What a trial takes, with what was left open decided by what there is."""
-        if gpus is None:
-            wanted = any(config.device != "cpu" for config in self._pool.configs)
-            gpus = float(processes or 1) if wanted and self._cluster.has_gpus else 0.0
-        self._cluster.nodes_for(cpus, gpus)  # what nobody has is told before what does not part
+    def _demanded(
+        self,
+        gpus: float | Steps | None,
+        cpus: float | Steps,
+        processes: int | Steps | None,
+    ) -> Demand:
         try:
-            processes = processes_for(self._pool, gpus, processes)
-        except ValueError as error:
-            raise BackendError(str(error)) from error
-        return seats.Takes(cpus=cpus, gpus=gpus, processes=processes)
+            return demand_of(
+                self._pool.candidates,
+                self._pool.configs,
+                gpus=gpus,
+                cpus=cpus,
+                processes=processes,
+            )
+        except FieldError as error:
+            raise BackendError(error.message) from error
+
+    def _gpus_here(self, processes: int | Steps | None) -> float | Steps:
+        """What was left open, decided by what there is."""
+        wanted = any(config.device != "cpu" for config in self._pool.configs)
+        return processes or 1.0 if wanted and self._cluster.has_gpus else 0.0
 
     def _manned(self, slots: int | None) -> Environment:
         """Prove the nodes, start the workers, prepare the data, and wait for all three."""
-        cluster, cpus, gpus = self._cluster, self._takes.cpus, self._takes.gpus
-        nodes = cluster.nodes_for(cpus, gpus)
-        room = sum(node.room(cpus, gpus) for node in nodes)
-        if cluster.own and slots is not None and slots > room:
-            raise BackendError(
-                f"{slots} slots of {gpus:g} GPUs and {cpus:g} CPUs do not fit: {cluster.told}; "
-                f"use {room} slots, or a smaller gpus_per_trial"
-            )
+        cluster, demand = self._cluster, self._demand
+        rooms = staffing.rooms_on(cluster, demand, slots)
+        nodes = [node for node, _ in rooms]
         if not cluster.own:
             cluster.prove(nodes, self._storage, worker.handshake())
-        self._members = [Member(since=time.monotonic()) for _ in range(slots or room)]
+        grounds = staffing.grounds_on(rooms, demand, slots) if demand.varies else None
+        count = slots or sum(room for _, room in rooms)
+        self._crew = self._crew_of(demand, grounds, count)
         self._tend()
-        data_facts = self._prepare_data(nodes) if self._train is None else ()
+        data_facts = ()
+        if self._train is None:
+            self._tell("preparing the data")
+            data_facts = staffing.prepare_data(cluster, self._pool, nodes)
         self._await_workers()
-        told: dict[str, list[str]] = {}
-        for member in self._members:
-            for name, value in member.arrived.facts if member.arrived else ():
-                told.setdefault(name, []).append(value)
-        facts = tuple((name, ", ".join(sorted(set(values)))) for name, values in told.items())
-        ray_version = ("ray", metadata.version("ray"))
-        return Environment(slots=len(self._members), facts=(*facts, ray_version, *data_facts))
+        return self._crew.environment(("ray", metadata.version("ray")), *data_facts)
+
+    def _crew_of(self, demand: Demand, grounds: Grounds | None, slots: int) -> Crew:
+        return Crew(demand, grounds, slots, kill=self._cluster.kill, is_held=seats.is_held)
 
     def _hire(self, member: Member) -> None:
         """Start the member's worker, unless it has one, and ask for its arrival."""
         if member.handle is None:
-            member.handle, member.ground = seats.hire(self._storage, self._train, self._takes)
+            held, places = self._crew.beneath(member)
+            member.handle, member.ground = seats.hire(
+                self._storage, self._train, member.takes, held, places
+            )
         member.arrival = member.handle.arrive.remote(self._pool.configs[0])
-
-    def _prepare_data(self, nodes: Sequence[Node]) -> tuple[tuple[str, str], ...]:
-        """The tokens, made on the first node, then found or made on the others; facts of them."""
-        self._tell("preparing the data")
-        prepared: list[tuple[DataConfig, str]] = []
-        for data in worker.sources(self._pool):
-            digests: dict[str, object] = {}
-            for some in (nodes[:1], nodes[1:]):
-                digests |= self._cluster.on_each(some, worker.prepare_data, lambda _, d=data: (d,))
-            for name, digest in digests.items():
-                if isinstance(digest, Exception):
-                    raise BackendError(
-                        f"the data {data.source!r} cannot be prepared on node {name}: {digest}"
-                    )
-            if len(set(digests.values())) > 1:
-                raise BackendError(
-                    f"the data {data.source!r} differ between nodes: "
-                    + ", ".join(f"{name} has {str(d)[:12]}" for name, d in digests.items())
-                    + "; give all nodes the same files and packages, or one shared data.cache"
-                )
-            prepared.append((data, str(next(iter(digests.values())))))
-        return worker.data_facts(prepared)
 
     def _await_workers(self) -> None:
         """All workers, or after the patience those that came."""
-        self._tell(f"waiting for {len(self._members)} workers")
+        crew = self._crew
+        self._tell(f"waiting for {len(crew.members)} workers")
         self._told_at = time.monotonic()
         deadline = self._told_at + self._patience_s
         while time.monotonic() < deadline:
-            if all(member.arrived is not None for member in self._members):
+            if all(member.arrived is not None for member in crew.members):
                 return
             self._listen(SLICE_S)
-        late = [member for member in self._members if member.arrived is None]
-        if len(late) == len(self._members):
+        late = sum(member.arrived is None for member in crew.members)
+        if late < len(crew.members):
+            crew.without_late()
+        if late == len(crew.members) or not crew.holds_the_largest:
             raise self._nobody()
-        for member in late:
-            self._cluster.kill(member.handle, member.ground)
-        self._members = [member for member in self._members if member.arrived is not None]
         self._tell(
-            f"going on with {len(self._members)} slots: {len(late)} workers did not come within "
+            f"going on with {crew.slots} slots: {late} workers did not come within "
             f"{self._patience_s:.0f} s"
         )
 
@@ -242,7 +234,7 @@ class RayBackend:
         import ray
 
         self._tend()
-        calls = {call: member for member in self._members for call in member.calls}
+        calls = {call: member for member in self._crew.members for call in member.calls}
         if not calls or self._unsaid:
             time.sleep(0.0 if self._unsaid else timeout_s)
             return
@@ -255,9 +247,9 @@ class RayBackend:
 
     def _tend(self) -> None:
         """Call again, give up on what is late, and say who is waited for."""
-        self._seat_waiting()
+        self._begin_all(self._crew.seated())
         now = time.monotonic()
-        for member in self._members:
+        for member in self._crew.members:
             if member.arrived is None:
                 self._tend_late(member, now)
             elif member.out_of_touch is not None and now - member.out_of_touch > self._patience_s:
@@ -280,39 +272,25 @@ class RayBackend:
         waited = now - since
         if waited > TELL_EVERY_S and now - self._told_at > TELL_EVERY_S:
             self._told_at = now
-            left = [key[0] for m in self._members if m.job is not None for key in m.job.stops]
+            left = [key[0] for m in self._crew.members if m.job is not None for key in m.job.stops]
             self._tell(
                 f"waiting for {', '.join(left)} to come to a point, and write a checkpoint, since "
                 f"{waited:.0f} s; {trial} is killed after {allowed_s:.0f} s"
             )
         return f"{trial} did not stop within {waited:.0f} s" if waited > allowed_s else None
 
-    def _seat_waiting(self) -> None:
-        """Segments whose worker is not there go to workers that are, the longest waiting first.
-
-        A seat whose node is gone may stay empty for days; its segment has not begun, so it is not
-        lost, and none that comes later overtakes it.
-        """
-        late = [(m.job.last_report, m) for m in self._members if m.job and m.arrived is None]
-        ready = [m for m in self._members if m.ready]
-        late.sort(key=lambda entry: entry[0])
-        for (_, waiting), member in zip(late, ready, strict=False):
-            job, waiting.job = waiting.job, None
-            if job is not None:
-                member.take(job)
-                self._begin(member)
-
     def _tend_late(self, member: Member, now: float) -> None:
         waited = now - member.since
         every_s = TELL_EVERY_S if waited < self._patience_s else LATE_EVERY_S
         if now - self._told_at > every_s:
             self._told_at = now
-            late = sum(member.arrived is None for member in self._members)
+            late = sum(member.arrived is None for member in self._crew.members)
             self._tell(f"waiting for {late} workers since {waited:.0f} s: {self._cluster.told}")
         if member.arrival is None and now >= member.retry_at:
             self._hire(member)
-        nobody = all(other.arrived is None for other in self._members)
-        if nobody and member.job is not None and waited > self._patience_s:
+        nobody = all(other.arrived is None for other in self._crew.members)
+        wanted = member.job is not None or self._crew.waits
+        if nobody and wanted and waited > self._patience_s:
             raise self._nobody()
 
     def _hear(self, member: Member, call: Any) -> None:
@@ -362,6 +340,10 @@ class RayBackend:
             self._longest_gap |= {t: max(gap, self._longest_gap.get(t, 0.0)) for t in trials}
             member.job = job if job.going else None
 
+    def _begin_all(self, members: Sequence[Member]) -> None:
+        for member in members:
+            self._begin(member)
+
     def _begin(self, member: Member) -> None:
         member.begin_lost = False
         if member.job is not None:
@@ -382,8 +364,7 @@ class RayBackend:
     def _replace(self, member: Member, why: str) -> None:
         """A new worker in the place of one that is dead, or is now killed."""
         self._tell(f"{member.who} {why}; starting another")
-        self._cluster.kill(member.handle, member.ground)
-        another = Member(since=time.monotonic())
+        another = self._crew.another(member)
         if member.arrived is not None:
             self._lose(member, "died", f"{member.who} {why}")
         else:  # a dying node takes workers for seconds and loses them; no segment has begun there
@@ -395,5 +376,4 @@ class RayBackend:
             raise BackendError(
                 f"{self._deaths} workers in a row died before they were ready; the last {why}"
             )
-        self._members[self._members.index(member)] = another
         self._told_at = another.since

@@ -10,19 +10,21 @@ Touches processes, and a folder for temporary files where the processes of a seg
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.backends import sharing, worker
 from orchestrator.backends.bench import Arrival, Bench, UnfitError
 from orchestrator.backends.sharing import Failure, Part, PartError
+from orchestrator.demand import Demand, Takes
 
 if TYPE_CHECKING:
     from trainers.own import RunConfig
@@ -92,12 +94,14 @@ class SharedSeat(Seat):
         storage: str,
         train: worker.Train | None,
         ground: Any,
-        processes: int,
+        places: Sequence[int],
         bundle: Mapping[str, float],
     ) -> None:
+        """`places`: for each process, the bundle of the placement group that it sits in."""
         super().__init__(storage, train, gpus=bundle.get("GPU", 0.0))
         self._ground = ground
-        self._processes = processes
+        self._places = places
+        self._processes = len(places)
         self._bundle = bundle
         self._followers: list[Any] = []
         self._hiring = threading.Lock()
@@ -127,7 +131,8 @@ class SharedSeat(Seat):
         import ray
 
         # Owned by this process, so that Ray ends them with it.
-        actor = _placed(ray.remote(Follower), self._ground, rank, self._bundle, concurrency=2)
+        place = self._places[rank]
+        actor = _placed(ray.remote(Follower), self._ground, place, self._bundle, concurrency=2)
         return actor.remote(self._bundle.get("GPU", 0.0))
 
     def _watch(self) -> None:
@@ -223,30 +228,63 @@ class SharedSeat(Seat):
         return [failure for failure in found if failure is not None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Takes:
-    """What one trial takes in all, in equal parts for each of its processes."""
-
-    cpus: float
-    gpus: float
-    processes: int = 1
-
-
-def hire(storage: Path, train: worker.Train | None, takes: Takes) -> tuple[Any, Any]:
-    """An actor for a trial, and the placement group that it sits in, None for a single process.
-    Neither waits for room."""
+def hire(
+    storage: Path, train: worker.Train | None, takes: Takes, ground: Any, places: Sequence[int]
+) -> tuple[Any, Any]:
+    """An actor for a trial, and the placement group that was made for it: None for a single
+    process, and where it gets a ground to sit on, in these bundles of it. Does not wait for room.
+    """
     import ray
+
+    own = None
+    processes = takes.processes
+    if ground is None and processes == 1:
+        actor = _unplaced(ray.remote(Seat), _amounts(takes), concurrency=4)
+        return actor.remote(str(storage), train, gpus=takes.gpus or 0.0), None
+    bundle = {name: share / processes for name, share in _amounts(takes).items() if share > 0}
+    if ground is None:
+        ground = own = hold([bundle] * processes)
+        places = range(processes)
+    if processes == 1:
+        actor = _placed(ray.remote(Seat), ground, places[0], bundle, concurrency=4)
+        return actor.remote(str(storage), train, gpus=takes.gpus or 0.0), own
+    actor = _placed(ray.remote(SharedSeat), ground, places[0], bundle, concurrency=4)
+    seats = list(places[:processes])
+    return actor.remote(str(storage), train, ground, seats, bundle), own
+
+
+def _amounts(takes: Takes) -> dict[str, float]:
+    return {"CPU": takes.cpus, "GPU": takes.gpus or 0.0}
+
+
+def hold(bundles: Sequence[Mapping[str, float]]) -> Any:
+    """A placement group of these bundles, all on one node; does not wait for it."""
     from ray.util.placement_group import placement_group
 
-    if takes.processes == 1:
-        actor = _unplaced(ray.remote(Seat), {"CPU": takes.cpus, "GPU": takes.gpus}, concurrency=4)
-        return actor.remote(str(storage), train, gpus=takes.gpus), None
-    processes = takes.processes
-    shares = {"CPU": takes.cpus / processes, "GPU": takes.gpus / processes}
-    bundle = {name: share for name, share in shares.items() if share > 0}
-    ground = placement_group([dict(bundle) for _ in range(processes)], strategy="STRICT_PACK")
-    actor = _placed(ray.remote(SharedSeat), ground, 0, bundle, concurrency=4)
-    return actor.remote(str(storage), train, ground, processes, bundle), ground
+    return placement_group([dict(bundle) for bundle in bundles], strategy="STRICT_PACK")
+
+
+def block(slots: int, demand: Demand) -> list[dict[str, float]]:
+    """The bundles for so many slots: a single one, or one a GPU where trials share GPUs, so that
+    what is free on a GPU is known to be on one."""
+    slot, share = demand.slot, demand.share
+    count = 1 if share == 1 else slots // share
+    each = slots // count
+    gpus = (slot.gpus or 0.0) * each if share == 1 else 1.0
+    amounts = {"CPU": _rounded_up(slot.cpus * each), "GPU": gpus}
+    return [{name: share for name, share in amounts.items() if share > 0}] * count
+
+
+def _rounded_up(amount: float) -> float:
+    """To what Ray tells apart: no worker may miss a part of a CPU that rounding took."""
+    return math.ceil(amount * 1e4 - 1e-6) / 1e4
+
+
+def is_held(ground: Any) -> bool:
+    """Whether a node has room for a placement group now."""
+    from ray.util.placement_group import placement_group_table
+
+    return placement_group_table(ground).get("state") == "CREATED"
 
 
 def why_dead(error: Exception) -> str:

@@ -36,8 +36,7 @@ class Asha:
         return False
 
     def decide(self, state: SweepState) -> list[Decision]:
-        slots = state.environment.slots if state.environment is not None else 1
-        free = slots - sum(trial.in_flight for trial in state.trials.values())
+        free = state.unclaimed
         remaining = state.remaining
         decisions: list[Decision] = []
         for wanted, cost in self._wanted(state):

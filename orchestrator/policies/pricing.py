@@ -3,7 +3,9 @@
 FLOPs are exact and always accounted. Where the user caps GPU-hours or dollars as well, what a
 segment takes is learned from those that ended (`pace`), and the unit that would run out first is
 the one that gains are divided by. Hours count as the cap counts them: training seconds times the
-GPUs of a trial. A pure function of the state; touches nothing.
+GPUs of a trial. Where trials take different numbers, the pace is learned and told as if all took
+the fewest, at the same GPU-seconds a token: what several GPUs lose by talking to each other is
+learned only as a slower pace of those candidates. A pure function of the state; touches nothing.
 """
 
 from __future__ import annotations
@@ -135,8 +137,9 @@ def _no_speed(_: Environment) -> float | None:
 class Purse:
     """The user's budget beside the FLOPs, and what is known of speed before anything ran.
 
-    `gpus`: those of one trial, 1 on CPUs. `flops_per_s`: of one worker, as the user states it;
-    `peak`: the device's, of an environment.
+    `gpus`: those of one trial, 1 on CPUs, of the one with the fewest where they differ;
+    `flops_per_s`: of one such worker, as the user states it; `peak`: the device's, of an
+    environment.
     """
 
     gpu_hours: float | None = None
@@ -161,7 +164,7 @@ class Purse:
 
     def spent_hours(self, state: SweepState) -> float:
         """GPU-hours that workers reported."""
-        return state.ledger.device_s / 3600 * self.gpus
+        return state.ledger.gpu_s / 3600
 
     def prices(self, state: SweepState) -> Prices:
         """Prices for the next decision."""
@@ -219,7 +222,7 @@ class Purse:
 
     def _pace(self, state: SweepState) -> Pace | None:
         timings: list[tuple[int, int, Timing]] = [
-            (back, state.pool.position(trial.id), timing)
+            (back, state.pool.position(trial.id), self._on_ours(timing))
             for trial in state.trials.values()
             for back, timing in enumerate(trial.timings, -len(trial.timings))
         ]
@@ -227,6 +230,14 @@ class Purse:
         timings.sort(key=lambda entry: entry[0])
         seen = [(place, timing) for _, place, timing in timings]
         return learned(state.pool.candidates, seen, self._stated(state))
+
+    def _on_ours(self, timing: Timing) -> Timing:
+        """With the seconds that as many GPUs as the purse's would have taken."""
+        times = timing.gpus / self.gpus
+        opening = timing.opening
+        if opening is not None:
+            opening = (opening[0], opening[1] * times)
+        return replace(timing, seconds=timing.seconds * times, opening=opening)
 
     def _stated(self, state: SweepState) -> Speed | None:
         if self.flops_per_s is not None:

@@ -61,8 +61,7 @@ def flying(state: SweepState) -> list[tuple[Candidate, int]]:
 
 def free_slots(state: SweepState) -> int:
     """How many more trials could run now."""
-    slots = state.environment.slots if state.environment is not None else 1
-    return slots - sum(trial.in_flight for trial in state.trials.values())
+    return state.unclaimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

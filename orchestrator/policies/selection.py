@@ -51,8 +51,7 @@ class Selection:
         return False
 
     def decide(self, state: SweepState) -> list[Decision]:
-        slots = state.environment.slots if state.environment is not None else 1
-        places = slots - sum(trial.in_flight for trial in state.trials.values())
+        places = state.unclaimed
         offered = offers_of(state, self.lengths) if places > 0 and not ended(state) else []
         if not offered:
             return []

@@ -210,9 +210,9 @@ def _at_once(plan: Plan, opening: Step, standing: Standing, most: float, prices:
 
 def _free(state: SweepState, at_once: int | None) -> int:
     """How many segments may begin now."""
-    slots = state.environment.slots if state.environment is not None else 1
-    most = slots if at_once is None else min(slots, at_once)
-    return most - sum(trial.in_flight for trial in state.trials.values())
+    if at_once is None:
+        return state.unclaimed
+    return min(state.unclaimed, at_once - sum(t.in_flight for t in state.trials.values()))
 
 
 def _standings(state: SweepState, lengths: int) -> list[Standing]:

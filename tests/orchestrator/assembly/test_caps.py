@@ -22,7 +22,7 @@ def case(
     """(cap, raised, state) after so many hours, with a share of the budget lost."""
     spec, pool = read_spec(str(specs.recorded(tmp_path)), overrides)
     state = initial_state(spec, pool)
-    ledger = Ledger(device_s=3600 * hours, lost=int(lost * state.terms.budget))
+    ledger = Ledger(gpu_s=3600 * hours, lost=int(lost * state.terms.budget))
     state = under(spec, replace(state, ledger=ledger))
     return cap_of(spec)(state), raised(spec, state), state
 
@@ -100,7 +100,7 @@ def test_what_runs_out_first_is_what_is_told(
 ) -> None:
     spec, pool = read_spec(str(specs.recorded(tmp_path)), ["budget.gpu_hours=3", *extra])
     state = initial_state(spec, pool)
-    ledger = Ledger(device_s=3600 * 2.25, spent=int(0.1 * state.terms.budget))
+    ledger = Ledger(gpu_s=3600 * 2.25, spent=int(0.1 * state.terms.budget))
     used = used_of(spec)(replace(state, ledger=ledger))
     assert used.said.startswith(said)
     assert (used.unit == "FLOPs") is (said == "10 % of ")

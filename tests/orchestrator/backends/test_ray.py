@@ -158,8 +158,8 @@ def test_an_answer_that_is_lost_on_the_way_is_asked_for_again(
 
 def test_a_request_that_no_node_can_meet_is_refused_at_once(nodes: Any, tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(BackendError, match=r"asks for 3 GPUs and 1 CPUs, and no node has them"):
-        RayBackend(pool(), tmp_path, gpus_per_trial=3, train=fake_train)
+    with pytest.raises(BackendError, match=r"asks for 4 GPUs and 1 CPUs, and no node has them"):
+        RayBackend(pool(), tmp_path, gpus_per_trial=4, train=fake_train)
     with pytest.raises(BackendError, match=r"4 CPUs and 2 GPUs.*lower gpus_per_trial"):
         RayBackend(pool(), tmp_path, cpus_per_trial=5, gpus_per_trial=0, train=fake_train)
     assert time.monotonic() - began < 5

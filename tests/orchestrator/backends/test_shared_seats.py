@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator.backends import ray as ray_backend
+from orchestrator import demand
 from orchestrator.backends import sharing
 from orchestrator.backends.base import BackendError, Report
 from orchestrator.backends.bench import UnfitError
@@ -166,9 +166,9 @@ def test_two_processes_train_as_one_and_are_lost_as_one(
 def test_what_a_process_raises_is_told_and_the_seat_goes_on(
     opened: Callable[..., RayBackend], tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_backend, "processes_for", lambda *_: 2)
+    monkeypatch.setattr(demand, "_check_batch", lambda *_: None)
     odd = tiny.model_copy(update={"batch_tokens": 3 * 32, "horizon": 96 * 20})
-    backend = opened(pool_of(tiny, odd), slots=1, gpus_per_trial=0)
+    backend = opened(pool_of(tiny, odd), slots=1, gpus_per_trial=0, processes_per_trial=2)
     backend.start(Started(trial="tiny1", attempt=1, until=960))
     (lost,) = hear(backend)
     assert isinstance(lost, AttemptLost)
@@ -270,7 +270,7 @@ def test_who_fails_for_good_gives_up_the_seat_with_the_reason(
     monkeypatch.setattr(sharing, "take_part", fails)
     monkeypatch.setattr(SharedSeat, "_attend", lambda *_: None)
     monkeypatch.setattr(SharedSeat, "_settled", lambda *_: [])
-    seat = SharedSeat(str(tmp_path), None, None, 2, {"GPU": 1.0})
+    seat = SharedSeat(str(tmp_path), None, None, (0, 1), {"GPU": 1.0})
     seat.begin([Started(trial="tiny0", attempt=1, until=END)], [tiny])
     with pytest.raises(UnfitError, match="process 1 of 2: disk full"):
         seat.reports(0, 10.0)

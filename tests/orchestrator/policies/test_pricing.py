@@ -20,7 +20,13 @@ FIRST = POOL.candidates[0]
 
 
 def ran(
-    state: SweepState, trial: str, tokens: int, seconds: float, *, lost: bool = False
+    state: SweepState,
+    trial: str,
+    tokens: int,
+    seconds: float,
+    *,
+    lost: bool = False,
+    gpus: float = 1.0,
 ) -> SweepState:
     """The state after one segment of a trial that was never started."""
     flops = float(state.pool[trial].flops(tokens))
@@ -31,7 +37,7 @@ def ran(
         state,
         [
             Decided(policy="p", decisions=(Extend(trial=trial, tokens=tokens, reason="a test"),)),
-            Started(trial=trial, attempt=1, until=tokens),
+            Started(trial=trial, attempt=1, until=tokens, gpus=gpus),
             PointReported(trial=trial, attempt=1, point=point),
             gone if lost else ended,
         ],
@@ -116,7 +122,7 @@ def test_the_unit_is_the_one_that_runs_out_first() -> None:
 
 
 def test_what_is_spent_and_on_its_way_is_no_longer_left() -> None:
-    state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0, gpus=2.0)
     purse = Purse(gpu_hours=0.01, gpus=2.0)
     before = purse.prices(state)
     assert before.pace is not None
@@ -126,6 +132,18 @@ def test_what_is_spent_and_on_its_way_is_no_longer_left() -> None:
     order = Extend(trial=other.id, tokens=1000, reason="a test")
     after = purse.prices(fold(state, [Decided(policy="p", decisions=(order,))]))
     assert after.left == pytest.approx(before.left - margin * before.of(other, 0, 1000))
+
+
+def test_a_segment_on_four_gpus_counts_each_and_teaches_the_pace_of_one() -> None:
+    few = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    four = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 1.5, gpus=4.0)
+    assert four.ledger.device_s == few.ledger.device_s / 4
+    assert four.ledger.gpu_s == few.ledger.gpu_s
+    purse = Purse(gpu_hours=0.01)
+    assert purse.spent_hours(four) == purse.spent_hours(few)
+    last = POOL.candidates[-1]
+    one, other = (purse.prices(state).of(last, 0, 1000) for state in (few, four))
+    assert other == pytest.approx(one), "the same GPU-seconds a token, whoever took them"
 
 
 def test_what_is_bought_together_has_to_fit_together() -> None:

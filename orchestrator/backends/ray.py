@@ -189,6 +189,9 @@ class RayBackend:
             self._tell("preparing the data")
             data_facts = staffing.prepare_data(cluster, self._pool, nodes)
         self._await_workers()
+        arrivals = [member.arrived for member in self._crew.members if member.arrived is not None]
+        told = [value for a in arrivals for name, value in a.facts if name == "precision"]
+        seats.check_precision(told)
         return self._crew.environment(("ray", metadata.version("ray")), *data_facts)
 
     def _crew_of(self, demand: Demand, grounds: Grounds | None, slots: int) -> Crew:

@@ -16,12 +16,13 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.backends import sharing, worker
+from orchestrator.backends.base import BackendError
 from orchestrator.backends.bench import Arrival, Bench, UnfitError
 from orchestrator.backends.sharing import Failure, Part, PartError
 from orchestrator.demand import Demand, Takes
@@ -262,6 +263,17 @@ def hold(bundles: Sequence[Mapping[str, float]]) -> Any:
     from ray.util.placement_group import placement_group
 
     return placement_group([dict(bundle) for bundle in bundles], strategy="STRICT_PACK")
+
+
+def check_precision(found: Collection[str]) -> None:
+    """Refuse workers of several precisions, as `auto` gives on unlike machines: losses of one
+    sweep are compared, and bf16 alone moves them by hundredths of a nat at high rates."""
+    if len(set(found)) > 1:
+        told = " and ".join(sorted(set(found)))
+        raise BackendError(
+            f"some workers would compute in {told}, and their losses could not be compared: state "
+            "trial.precision (fp32 is had everywhere), or leave the nodes of one kind out"
+        )
 
 
 def block(slots: int, demand: Demand) -> list[dict[str, float]]:

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.backends.base import BackendError, Report
 from orchestrator.backends.ray import RayBackend
+from orchestrator.backends.seats import check_precision
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
 from tests.orchestrator.backends.fakes import STEP
 from tests.orchestrator.backends.ray_twin import Twin, backend_on
@@ -247,3 +248,10 @@ def test_a_worker_that_dies_loses_its_whole_stack_where_each_stood(
     stack(backend, "slow", "slow2", attempt=2)
     assert kinds(ends(backend, 2)) == {"slow": "ended", "slow2": "ended"}
     backend.close()
+
+
+def test_workers_of_several_precisions_are_refused() -> None:
+    check_precision([])
+    check_precision(["bf16", "bf16"])
+    with pytest.raises(BackendError, match=r"in bf16 and fp32.*state trial.precision"):
+        check_precision(["bf16", "fp32", "bf16"])

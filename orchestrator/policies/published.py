@@ -172,6 +172,7 @@ class _Basins:
         self, solved: Sequence[_Solutions], known: Runs, target: Mapping[str, FloatArray]
     ) -> None:
         self.solved, self.noise = tuple(solved), 0.0
+        self.most = max(len(each.form.parameters) for each in solved)
         error = np.concatenate([each.error for each in solved])
         self.weights = np.zeros(0)
         if not len(error):
@@ -188,9 +189,8 @@ class _Basins:
     def _asked(self, inputs: Mapping[str, FloatArray]) -> tuple[FloatArray, FloatArray]:
         """What each solution says (K, Q), and its slopes times its root (K, Q, P), with zeros
         where a form has fewer parameters than another."""
-        most = max(len(each.form.parameters) for each in self.solved)
         said = np.concatenate([each.said(inputs) for each in self.solved])
-        moved = np.zeros((*said.shape, most))
+        moved = np.zeros((*said.shape, self.most))
         begin = 0
         for each in self.solved:
             own = np.matmul(each.slopes(inputs), each.roots(self.known, self.noise))

@@ -98,8 +98,14 @@ def test_a_form_that_says_the_same_twice_changes_nothing(known: Market) -> None:
     assert both.choose(known).picks[0].offer == choice(known)
 
 
-def test_a_form_that_does_not_fit_changes_nothing(known: Market) -> None:
-    line = law_of("a + b*log(N) + c*log(D)", parameters=["a", "b", "c"])
-    wrong = np.array([[4.0, 0.0, 0.0]])
-    both = Published(forms=(line, LINE), solver=OfEach({3: wrong, 5: solutions()}))
-    assert both.choose(known).picks[0].offer == choice(known)
+@pytest.mark.parametrize(
+    ("line", "parameters"),
+    [("a + b*log(N) + c*log(D)", "abc"), ("a + b*N + c*D + d*N*D + e*N/D + f/D", "abcdef")],
+)
+def test_a_form_that_does_not_fit_changes_nothing(line: str, parameters: str) -> None:
+    """Of fewer parameters than the other, and of more."""
+    now, _ = market(list(range(16)), budget=1.0)
+    form, size = law_of(line, parameters=list(parameters)), len(parameters)
+    wrong = np.array([[4.0, *np.zeros(size - 1)]])
+    both = Published(forms=(form, LINE), solver=OfEach({size: wrong, 5: solutions()}))
+    assert both.choose(now).picks[0].offer == choice(now)

@@ -17,7 +17,10 @@ Records: `target_error`, mean |predicted - true| in nats over subsets, targets a
 95 % interval over subsets (no law yet counts as 0.5, `no_law` says how often); `excess_error`
 over that of the fitter given all of the whole pool (all models but the held), and
 `excess_over_subset` over that of the fitter given all of the subset; `agreement_with_whole_pool`,
-mean |predicted - the whole pool's prediction|; `coverage80` of `targets` intervals.
+mean |predicted - the whole pool's prediction|; `coverage80` of the intervals of `targets`
+targets, which are the ends of `distinct_targets` curves, with a 95 % interval that resamples those
+(three curves tell little of coverage; --held 6 asks six, --worlds 40 a hundred and twenty).
+Intervals of errors are over subsets alone: they say nothing of other targets.
 `within_0.01_pct`: the share of the cost at which the excess is 0.01 for good (interpolated in
 logs), null where no budget is enough: what the law costs.
 """

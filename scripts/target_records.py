@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.judge import bootstrap_mean
+from orchestrator.judge import bootstrap_mean, clustered_share
 
 Result = Mapping[str, Any]
 
@@ -49,6 +49,9 @@ SHOWN = (
     "excess_over_subset",
     "agreement_with_whole_pool",
     "coverage80",
+    "coverage_low",
+    "coverage_high",
+    "distinct_targets",
     "half_width80",
     "within_0.01_pct",
     "no_law",
@@ -88,7 +91,8 @@ def _record(
     over = [e - error(whole[_place(r)]) for e, r in zip(errors, mine, strict=True)]
     apart = [e - error(subset[_place(r)]) for e, r in zip(errors, mine, strict=True)]
     spread, excess = bootstrap_mean(errors), bootstrap_mean(over)
-    inside, widths = _covered(mine)
+    inside, curves, widths = _covered(mine)
+    covered = clustered_share(inside, curves) if inside else None
     return {
         "target_error": _round(spread.mean),
         "error_low": _round(spread.low),
@@ -98,8 +102,11 @@ def _record(
         "excess_high": _round(excess.high),
         "excess_over_subset": _round(float(np.mean(apart))),
         "agreement_with_whole_pool": _agreement(mine, whole),
-        "coverage80": round(float(np.mean(inside)), 3) if inside else None,
-        "targets": len(inside),
+        "coverage80": _round(covered.mean) if covered else None,
+        "coverage_low": _round(covered.low) if covered else None,
+        "coverage_high": _round(covered.high) if covered else None,
+        "targets": len(widths),
+        "distinct_targets": len(set(curves)),
         "half_width80": _round(float(np.mean(widths))) if widths else None,
         "no_law": round(sum(r["loss"] is None for r in mine) / len(mine), 3),
         "spent_share": _share([r["spent"] for r in mine]),
@@ -109,19 +116,21 @@ def _record(
     }
 
 
-def _covered(mine: Sequence[Result]) -> tuple[list[float], list[float]]:
-    """For each target of each replay, the share of prior centres whose 80 % interval holds it,
-    and half the interval in nats."""
-    inside: list[float] = []
+def _covered(mine: Sequence[Result]) -> tuple[list[bool], list[str], list[float]]:
+    """For each target of each replay and each prior centre, whether the 80 % interval holds it,
+    and whose end the target is; for each target of each replay, half the interval in nats."""
+    inside: list[bool] = []
+    curves: list[str] = []
     widths: list[float] = []
     for result in mine:
         if result["loss"] is None:
             continue
         loss, sd = np.array(result["loss"]), np.array(result["sd"])
         away = np.abs(np.log(result["truth"]) - np.log(loss)) / sd
-        inside += (away <= CENTRAL_80).mean(axis=0).tolist()
+        inside += (away <= CENTRAL_80).ravel().tolist()
+        curves += [f"{result['source']} {name}" for name in result["asked"]] * len(away)
         widths += (CENTRAL_80 * sd * loss).mean(axis=0).tolist()
-    return inside, widths
+    return inside, curves, widths
 
 
 def _agreement(mine: Sequence[Result], whole: Mapping[tuple[str, int], Result]) -> float | None:

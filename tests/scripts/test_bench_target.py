@@ -68,6 +68,7 @@ def result(policy: str, pct: float, loss: float | None, subset: int = 0) -> dict
         "policy": policy,
         "budget_pct": pct,
         "subset": subset,
+        "asked": [f"large-{subset}"],
         "truth": [3.0],
         "loss": given,
         "sd": None if loss is None else [[0.01]],
@@ -85,5 +86,16 @@ def test_records_on_known_errors() -> None:
     assert found["a", 2.0]["excess_error"] == pytest.approx(0.04)
     assert found["a", 2.0]["excess_over_subset"] == pytest.approx(0.03)
     assert found["a", 4.0]["agreement_with_whole_pool"] == pytest.approx(0.015)
+    assert (found["a", 2.0]["targets"], found["a", 2.0]["distinct_targets"]) == (1, 1)
     assert found["a", 2.0]["coverage80"] == 0.0 and found["a", 4.0]["coverage80"] == 1.0
     assert found["a", 4.0]["within_0.01_pct"] == pytest.approx(2 * 2 ** (0.03 / 0.045), abs=0.01)
+
+
+def test_the_interval_of_coverage_resamples_targets_and_not_subsets() -> None:
+    """Twenty subsets that ask the same curve know its coverage as one does: not at all."""
+    one = [result("a", 2.0, 3.0 if k % 2 else 3.5, 0) for k in range(20)]
+    many = [result("a", 2.0, 3.0 if k % 2 else 3.5, k) for k in range(20)]
+    (alike,), (apart,) = rows(one), rows(many)
+    assert (alike["targets"], alike["distinct_targets"], apart["distinct_targets"]) == (20, 1, 20)
+    assert alike["coverage80"] == alike["coverage_low"] == alike["coverage_high"] == 0.5
+    assert apart["coverage_low"] < 0.45 and apart["coverage_high"] > 0.55

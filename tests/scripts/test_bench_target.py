@@ -11,7 +11,7 @@ import pytest
 
 from scripts import bench_target
 from scripts.curve_worlds import world
-from scripts.target_records import NO_LAW, rows
+from scripts.target_records import NO_LAW, REFERENCES, rows
 
 
 def table(path: Path) -> Path:
@@ -93,9 +93,10 @@ def test_records_on_known_errors() -> None:
 
 def test_the_interval_of_coverage_resamples_targets_and_not_subsets() -> None:
     """Twenty subsets that ask the same curve know its coverage as one does: not at all."""
-    one = [result("a", 2.0, 3.0 if k % 2 else 3.5, 0) for k in range(20)]
+    given = [result(name, 100.0, 3.0, k) for name in REFERENCES for k in range(20)]
+    one = [{**result("a", 2.0, 3.0 if k % 2 else 3.5, k), "asked": ["one"]} for k in range(20)]
     many = [result("a", 2.0, 3.0 if k % 2 else 3.5, k) for k in range(20)]
-    (alike,), (apart,) = rows(one), rows(many)
+    alike, apart = rows([*given, *one])[-1], rows([*given, *many])[-1]
     assert (alike["targets"], alike["distinct_targets"], apart["distinct_targets"]) == (20, 1, 20)
     assert alike["coverage80"] == alike["coverage_low"] == alike["coverage_high"] == 0.5
     assert apart["coverage_low"] < 0.45 and apart["coverage_high"] > 0.55

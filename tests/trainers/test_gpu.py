@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,8 @@ from safetensors.torch import load_file
 from trainers.compiling import Compiled
 from trainers.config import ModelConfig, TrainConfig
 from trainers.course import Course
-from trainers.device import Device, choose_device
+from trainers.device import Device, choose_device, fault
+from trainers.distributed import joined
 from trainers.feed import Feed
 from trainers.learner import Learner
 from trainers.lockstep import Member, train_lockstep
@@ -226,3 +230,68 @@ def test_the_device_says_what_it_is(make_config: Make) -> None:
     if peak is None:
         pytest.skip(f"{device.name} is not in the table of peaks: MFU will not be told")
     assert peak > 1e13
+
+
+def test_a_process_joins_one_nccl_group_after_another(tmp_path: Path) -> None:
+    for turn in range(2):
+        with joined(0, 1, f"file://{tmp_path / str(turn)}", "cuda"):
+            ones = torch.ones(3, device="cuda")
+            torch.distributed.all_reduce(ones)
+            assert ones.tolist() == [1, 1, 1]
+
+
+SHARE = """
+import json, sys
+from pathlib import Path
+from trainers.config import TrainConfig
+from trainers.distributed import joined
+from trainers.loop import train
+
+rank, meeting, folder, until, config = sys.argv[1:]
+with joined(int(rank), 2, meeting, "cuda") as group:
+    reports = train(TrainConfig.model_validate_json(config), until=int(until),
+                    folder=Path(folder), group=group)
+    print(json.dumps([report.loss for report in reports]))
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch sees fewer than two GPUs")
+@pytest.mark.parametrize("compiling", ["never", "always"])
+def test_two_gpus_match_one(make_config: Make, tmp_path: Path, compiling: str) -> None:
+    config = configured(make_config, precision="fp32", compile=compiling)
+    alone = losses(run(config, tmp_path / "alone"))
+    arguments = [f"file://{tmp_path / 'meeting'}", str(tmp_path / "shared"), str(END)]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARE, str(rank), *arguments, config.canonical_json()],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in both:
+        told, _ = process.communicate(timeout=250)
+        assert process.returncode == 0
+        assert json.loads(told) == pytest.approx(alone, abs=5e-3)
+
+
+BREAK = """
+import torch
+from trainers.device import fault
+assert fault() is None
+table = torch.zeros(4, 2, device="cuda")
+assert fault() is None
+torch.nn.functional.embedding(torch.tensor([7], device="cuda"), table)
+print(fault(), flush=True)
+"""
+
+
+def test_an_assertion_in_a_kernel_is_a_fault_for_good() -> None:
+    """In a process of its own, which can then do nothing more with its GPU."""
+    assert fault() is None
+    done = subprocess.run(
+        [sys.executable, "-c", BREAK], capture_output=True, text=True, timeout=100
+    )
+    assert "device-side assert" in done.stdout, done.stderr
+    assert fault() is None

@@ -11,7 +11,8 @@ from orchestrator.assembly.caps import trunks_purse_of
 from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.surrogates import surrogate_of
 from orchestrator.policies.base import Policy
-from orchestrator.policies.pricing import IN_FLOPS, Purse, within
+from orchestrator.policies.pricing import IN_FLOPS, Purse
+from orchestrator.policies.within import within
 from orchestrator.spec import SweepSpec
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from orchestrator.assembly.caps import cap_of, used_of
 from orchestrator.assembly.parts import policy_of
 from orchestrator.assembly.reading import Sweep, under
 from orchestrator.assembly.refusal import Refused
+from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.pool import budget_flops
 from orchestrator.spec import LAID_OUT, SweepSpec
 from orchestrator.state import SweepState, apply
@@ -83,6 +84,29 @@ def check_goes_on(sweep: Sweep, spec: SweepSpec, words: tuple[str, ...]) -> None
         f"{spec.name} is done, and {', '.join(words)} buys nothing more: "
         f"{why or _nothing(spec, state)}. Nothing was started; `frontrunner report {spec.name}` "
         "writes the report again."
+    )
+
+
+def more_of(spec: SweepSpec, state: SweepState) -> str | None:
+    """The assignment that doubles what a sweep ran out of, where its policy would go on with it;
+    None where it ended for another reason."""
+    closed = state.closed or ""
+    first = used_of(spec)(state)
+    at_end = len(state.trials) == len(state.pool) and all(
+        trial.out or trial.trunk.tokens >= trial.candidate.end for trial in state.trials.values()
+    )
+    enough = closed.startswith(NO_MORE) and NOTHING_FITS not in closed
+    if not closed or enough or at_end or spec.policy.kind in LAID_OUT:
+        return None
+    if first.unit == "GPU-hours":
+        return f"budget.gpu_hours={2 * first.budget:g}"
+    if first.unit == "dollars":
+        return f"budget.dollars={2 * first.budget:g}"
+    share = spec.budget.share
+    return (
+        f"budget.flops={2 * first.budget:.3g}"
+        if share is None
+        else (f"budget.flops={200 * share:g}%" if share <= 0.5 else None)
     )
 
 

@@ -57,7 +57,7 @@ class Ended:
     MLflow's records went and `charts` the page of their curves (None where they were not wanted
     or not told yet), `raised` the assignments under which a sweep goes on whose caps are spent,
     `unusable` why one that is done has nothing for a law, `unheard` why the stop rules that its
-    spec asks for did not end it."""
+    spec asks for did not end it, `more` the assignment under which it would go on."""
 
     folder: SweepFolder
     outcome: Outcome
@@ -67,6 +67,7 @@ class Ended:
     raised: tuple[str, ...] = ()
     unusable: str | None = None
     unheard: str | None = None
+    more: str | None = None
 
 
 def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | None:
@@ -164,6 +165,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         raised=raised(spec, outcome.state) if outcome.kind == "paused" else (),
         unusable=unusable(outcome.state) if outcome.kind == "done" else None,
         unheard=unheard(spec, outcome.state) if outcome.kind == "done" else None,
+        more=raising.more_of(spec, outcome.state),
     )
 
 
@@ -192,6 +194,7 @@ def tell_again(sweep: reading.Sweep, spec: SweepSpec, wishes: Wishes) -> Ended:
         charts=window.charts_url if window is not None else None,
         unusable=unusable(state),
         unheard=unheard(sweep.spec, state),
+        more=raising.more_of(sweep.spec, state),
     )
 
 

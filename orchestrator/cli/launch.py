@@ -206,6 +206,8 @@ def _told(ended: Ended, json: bool) -> int:
     speech.say(f"ended    {state.closed}")
     if ended.unheard is not None:
         speech.say(f"         {ended.unheard}", style="yellow")
+    if ended.more is not None:
+        speech.say(f"         more budget goes on: {resume_command} {ended.more}")
     speech.say(f"report   {written.report}")
     speech.say(f"picture  {written.plane}")
     speech.say(f"law      {written.law}")

@@ -15,11 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from orchestrator.policies.base import Policy
 from orchestrator.policies.pace import Pace, Speed, learned
 from orchestrator.state import SweepState
 from orchestrator.trial import Timing, Track
-from orchestrator.values import Candidate, Decision, Environment
+from orchestrator.values import Candidate, Environment
 
 Unit = Literal["FLOPs", "GPU-hours", "dollars"]
 
@@ -27,6 +26,7 @@ MARGIN = 1.2816
 """What is left of a cap is held back by so many sd of a segment's own error, so that 9 sweeps in
 10 end by themselves; not by those of a pace that is still being learned, or half of a small budget
 would stay unspent (tried on worlds with known truth). The driver holds the cap itself."""
+NOTHING_FITS = "nothing that is for sale fits what is left"
 FEW_HOURS = 0.05
 """Below this, GPU-hours are said in GPU-seconds."""
 MEASURED_SD, PEAK_SD = 0.5, 0.7
@@ -87,7 +87,7 @@ class Prices:
         if self.unit == "FLOPs":
             return None
         return (
-            f"nothing that is for sale fits what is left, {self.said(self.left)} of "
+            f"{NOTHING_FITS}, {self.said(self.left)} of "
             f"{self.said(self.budget)}, at the pace that was learned"
         )
 
@@ -95,6 +95,26 @@ class Prices:
         """Whether training a candidate on to `tokens` stays within what is left: of FLOPs, and of
         the caps as far as is known."""
         return self.together([(candidate, tokens)]) == 1
+
+    def within(self, candidate: Candidate, tokens: int, *, hours: float) -> int:
+        """The tokens, `tokens` at most and in whole steps, that training a candidate on reaches in
+        so many GPU-hours; where it stands, if that pays for no step."""
+        begin, step = self._stands(candidate), candidate.tokens_per_step
+        low, high = 0, (tokens - begin) // step
+        if self.pace is None:
+            return tokens
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = self._hours(self.pace, candidate, middle * step) <= hours
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return begin + low * step
+
+    def hours(self, candidate: Candidate, tokens: int) -> float:
+        """GPU-hours of training a candidate on to `tokens`; none where no pace is known."""
+        pace = self.pace
+        return (
+            0.0 if pace is None else self._hours(pace, candidate, tokens - self._stands(candidate))
+        )
 
     def together(self, goals: Sequence[tuple[Candidate, int]]) -> int:
         """How many of these (candidate, tokens), from the first on, fit together; one a
@@ -259,29 +279,3 @@ def _on_its_way(pace: Pace, place: int, track: Track) -> float:
 
 IN_FLOPS = Purse()
 """Of who budgets in FLOPs alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Within:
-    """`policy`, for one that lays out shares of its budget of FLOPs: where hours or money would
-    run out first, what they still buy at the learned speed stands in the budget's place."""
-
-    policy: Policy
-    purse: Purse
-
-    @property
-    def name(self) -> str:
-        return self.policy.name
-
-    @property
-    def watches_points(self) -> bool:
-        return self.policy.watches_points
-
-    def decide(self, state: SweepState) -> list[Decision]:
-        """What the policy decides under the budget that can be paid for."""
-        return self.policy.decide(self.purse.affordable(state))
-
-
-def within(policy: Policy, purse: Purse) -> Policy:
-    """The policy, held to what the purse buys; the policy itself where the purse has no cap."""
-    return Within(policy=policy, purse=purse) if purse.capped else policy

@@ -13,7 +13,7 @@ from orchestrator.assembly import concluding, parts, session
 from orchestrator.assembly.concluding import Written
 from orchestrator.assembly.folders import folder_of
 from orchestrator.assembly.parts import Engine
-from orchestrator.assembly.raising import check_flops, check_goes_on, lowered, raised
+from orchestrator.assembly.raising import check_flops, check_goes_on, lowered, more_of, raised
 from orchestrator.assembly.reading import Sweep, read_sweep
 from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.specs import changed, read_spec
@@ -88,6 +88,7 @@ def test_a_sweep_that_its_hours_or_money_ended_goes_on_with_more(
     first = launched(path)
     assert first.state.closed is not None
     assert first.state.terms.budget > 2 * first.state.ledger.spent, "FLOPs do not bind here"
+    assert more_of(first.spec, first.state) == f"budget.{key}=24"
     assert resumed(first, f"budget.{key}=24") == 0
     assert f"goes on: budget.{key} 12 -> 24" in " ".join(capsys.readouterr().err.split())
     second = read_sweep(first.folder)
@@ -102,6 +103,7 @@ def test_a_sweep_that_its_hours_or_money_ended_goes_on_with_more(
 
 def test_flops_are_raised_in_the_same_way(tmp_path: Path) -> None:
     first = launched(sweep_file(tmp_path, "{flops: 10%}"))
+    assert more_of(first.spec, first.state) == "budget.flops=20%"
     assert resumed(first, "budget.flops=20%") == 0
     second = read_sweep(first.folder)
     assert second.state.terms.budget == pytest.approx(2 * first.state.terms.budget, rel=1e-6)
@@ -121,6 +123,7 @@ def test_what_laid_its_runs_out_by_flops_says_that_it_cannot_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = launched(sweep_file(tmp_path, "{flops: 40%}", HALVING))
+    assert more_of(first.spec, first.state) is None
     assert resumed(first, "budget.flops=60%") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "policy successive_halving laid its runs out by" in said
@@ -151,6 +154,7 @@ def test_the_end_that_was_asked_for_is_no_matter_of_budget(
     )
     first = launched(path)
     assert first.state.closed is not None and "asked for" in first.state.closed
+    assert more_of(first.spec, first.state) is None
     assert resumed(first, "budget.gpu_hours=2") == 2
     assert "asked for" in " ".join(capsys.readouterr().err.split())
 

@@ -13,10 +13,11 @@ from orchestrator.journal import MemoryJournal
 from orchestrator.judge import frontier_regret, hindsight
 from orchestrator.policies.choosing import Rule
 from orchestrator.policies.frontier import Frontier
-from orchestrator.policies.pricing import Purse, within
+from orchestrator.policies.pricing import Purse
 from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.static_ladder import StaticLadder
 from orchestrator.policies.successive_halving import SuccessiveHalving
+from orchestrator.policies.within import within
 from orchestrator.pool import Pool
 from orchestrator.state import fold
 from tests.orchestrator.policies.forecasting import Seer

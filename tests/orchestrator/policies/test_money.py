@@ -8,19 +8,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from orchestrator.events import Decided, PointReported, SegmentEnded, Started
 from orchestrator.policies.frontier import Frontier
-from orchestrator.policies.pricing import IN_FLOPS, Purse, within
+from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.policies.recommend import Recommend
 from orchestrator.policies.searching import observed_of
 from orchestrator.policies.target import MISFIT, Target
+from orchestrator.policies.within import within
 from orchestrator.pool import Pool
 from orchestrator.recorded import RecordedCurve
-from orchestrator.state import SweepState
+from orchestrator.state import SweepState, fold
 from orchestrator.surrogates.joint_law import JointLaw
-from orchestrator.values import Candidate, Decision, Extend
+from orchestrator.values import NO_MORE, Candidate, Decision, Extend, Point, Stop
 from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.policies.paced import Run, paced
-from tests.orchestrator.worlds import chinchilla
+from tests.orchestrator.worlds import chinchilla, fresh
 
 ASKED = Candidate(id="(target)", params=64000, horizon=1_280_000, flops_per_token=6.0 * 64000)
 
@@ -179,3 +181,52 @@ def test_the_other_aims_stay_within_their_hours(aim: str) -> None:
     assert found.outcome.kind == "done"
     assert 0.8 * seconds < found.seconds < 1.05 * seconds
     assert found.state.ledger.spent < 0.5 * POOL.exhaustive_flops
+
+
+def test_a_purchase_is_cut_to_the_hours_that_are_left() -> None:
+    state = fresh(POOL, POOL.exhaustive_flops)
+    candidate = POOL.candidates[-1]
+    speed = candidate.cost / 1000  # the whole of it in a thousand seconds
+    asked = Extend(trial=candidate.id, tokens=candidate.end, reason="all of it")
+
+    def decided(hours: float) -> list[Decision]:
+        purse = Purse(gpu_hours=hours, flops_per_s=speed)
+        return within(Asks(asked), purse).decide(state)
+
+    assert decided(1.0) == [asked], "it fits"
+    (cut,) = decided(0.5 * 1000 / 3600)
+    assert isinstance(cut, Extend) and cut.tokens == candidate.end // 2
+    assert cut.reason == "all of it; cut to what the hours that are left pay for"
+    assert decided(0.2 * 1000 / 3600) == [], "a fifth is not worth a start-up; nobody to tell"
+    known = replace(state, trials=paced_once(candidate).trials)
+    purse = Purse(gpu_hours=0.0001, flops_per_s=speed)
+    told = within(Asks(asked), purse).decide(known)
+    assert told and all(isinstance(d, Stop) and d.reason.startswith(NO_MORE) for d in told)
+
+
+@dataclass(frozen=True)
+class Asks:
+    """A policy that always asks for the same."""
+
+    asked: Extend
+    name: str = "asks"
+    watches_points: bool = False
+
+    def decide(self, _: SweepState) -> list[Decision]:
+        return [self.asked]
+
+
+def paced_once(candidate: Candidate) -> SweepState:
+    """A state in which a tenth of the candidate was trained."""
+    tokens = candidate.end // 10
+    first = Extend(trial=candidate.id, tokens=tokens, reason="a start")
+    point = Point(tokens=tokens, flops=1.0, loss=3.0, elapsed_s=100.0)
+    return fold(
+        fresh(POOL, POOL.exhaustive_flops),
+        [
+            Decided(policy="p", decisions=(first,)),
+            Started(trial=candidate.id, attempt=1, until=tokens),
+            PointReported(trial=candidate.id, attempt=1, point=point),
+            SegmentEnded(trial=candidate.id, attempt=1, tokens=tokens),
+        ],
+    )

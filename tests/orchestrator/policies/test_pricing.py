@@ -9,8 +9,9 @@ import pytest
 
 from orchestrator.events import AttemptLost, Decided, PointReported, SegmentEnded, Started
 from orchestrator.policies.exhaustive import Exhaustive
-from orchestrator.policies.pricing import IN_FLOPS, Purse, in_words, within
+from orchestrator.policies.pricing import IN_FLOPS, Purse, in_words
 from orchestrator.policies.uniform import Uniform
+from orchestrator.policies.within import within
 from orchestrator.state import SweepState, fold
 from orchestrator.values import Checkpoint, Environment, Extend, Point
 from tests.orchestrator.worlds import fresh, small_pool

@@ -5,9 +5,10 @@ from __future__ import annotations
 from orchestrator.events import Decided
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.frontier import Frontier
-from orchestrator.policies.pricing import IN_FLOPS, Purse, within
+from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.policies.searching import DUST, Starts
 from orchestrator.policies.starting import opening
+from orchestrator.policies.within import within
 from orchestrator.pool import Pool
 from orchestrator.state import SweepState, fold
 from orchestrator.values import Extend

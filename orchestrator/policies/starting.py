@@ -31,7 +31,12 @@ def opening(
         return None
     wanted = starts.decisions(state, tokens_per_param=tokens_per_param)
     least = DUST * state.terms.budget
-    return [each for each in wanted if _cost(state, each) >= least] or None
+    able = [each for each in wanted if not _out(state, each.trial)]
+    return [each for each in able if _cost(state, each) >= least] or None
+
+
+def _out(state: SweepState, name: str) -> bool:
+    return name in state.trials and state.trials[name].out
 
 
 def _under_way(state: SweepState, starts: Starts) -> bool:

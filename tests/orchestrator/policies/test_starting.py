@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.events import Decided
+from orchestrator.events import Decided, Diverged, Started
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.frontier import Frontier
 from orchestrator.policies.pricing import IN_FLOPS, Purse
@@ -71,6 +71,22 @@ def test_who_states_a_speed_needs_no_scout() -> None:
     assert all("a start" in d.reason for d in extends[:4])
     cost = sum(POOL[d.trial].flops(d.tokens) for d in extends[:4])
     assert cost < 0.06 * 3600 * HOURS * SPEED
+
+
+def test_a_scout_that_diverges_is_not_started_again() -> None:
+    purse = Purse(gpu_hours=HOURS)
+    state = fresh(POOL, BUDGET)
+    (scout,) = opening(state, Starts(), purse, tokens_per_param=20) or []
+    state = fold(
+        state,
+        [
+            Decided(policy="test", decisions=(scout,)),
+            Started(trial=scout.trial, attempt=1, until=scout.tokens, resume_from=None),
+            Diverged(trial=scout.trial, attempt=1, tokens=scout.tokens, reason="NaN"),
+        ],
+    )
+    starts = opening(state, Starts(), purse, tokens_per_param=20)
+    assert starts and scout.trial not in {each.trial for each in starts}
 
 
 def test_a_pool_of_one_begins_and_goes_on() -> None:

@@ -37,6 +37,7 @@ _BLIND_POOL = 4  # where nothing can be solved for, first steps tell little: mor
 _BLIND_HEATS = ((0.25, 3, 1.0),)
 _RUN_ROWS = (256, 12)  # that this is judged on: at least, and for each parameter
 _FEWEST = 12  # that go to the end of the way, if there are as many
+_BEHIND = 5.0  # times the best objective after a heat: a lot so far above it stays behind
 _RUN_STEPS = 15
 _FEW_STEPS = 8
 _MOST_STEPS = (40, 5)  # at least, and for each parameter: valleys of 20 are longer
@@ -150,9 +151,21 @@ def raced(
     for share, steps, more in _BLIND_HEATS if blind else _HEATS:
         most = steps + round(more * free)
         solution = minimise(few, values, tolerance=1e-4, most_iterations=most)
-        order = np.argsort(solution.objective, kind="stable")
-        values = solution.values[order[: max(_FEWEST, round(share * len(values)))]]
+        kept = _going_on(few, solution, probes, max(_FEWEST, round(share * len(values))))
+        values = solution.values[kept]
     return _met(problem.some_rows(judged_rows(problem, rng, _RUN_ROWS)), values, probes)
+
+
+def _going_on(few: Problem, solution: Solution, probes: Array, most: int) -> list[int]:
+    """The starts that go on after a heat, best first: the `most` best, and the best of each lot
+    that has met, up to as many lots: where most starts are on their way to one optimum, the few
+    on their way to another that fits a little worse are not among the best."""
+    order = [int(k) for k in np.argsort(solution.objective, kind="stable")]
+    ahead = order[:most]
+    worst = _BEHIND * float(solution.objective[order[0]])
+    leaders = [leader for leader, _ in distinct(few, solution, probes, converged=False)[:most]]
+    others = {k for k in leaders if solution.objective[k] <= worst}.difference(ahead)
+    return [*ahead, *(k for k in order[most:] if k in others)]
 
 
 def followed(

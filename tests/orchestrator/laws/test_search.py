@@ -12,7 +12,7 @@ from orchestrator.laws.forms import CHINCHILLA, form_named
 from orchestrator.laws.forms.line import law_of
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.screening import screened_starts, solve_linear
-from orchestrator.laws.search import distinct, searched
+from orchestrator.laws.search import distinct, raced, searched
 from tests.orchestrator.laws.sweeps import posed, runs_of_truth
 from tests.orchestrator.laws.test_line import KNOWN, drawn_runs
 
@@ -106,3 +106,18 @@ def test_what_is_linear_is_solved_for_where_a_start_is_drawn():
     assert (said >= best * (1 - 1e-6)).all()
     assert said[0] == pytest.approx(best, rel=1e-4)
     assert len(screened_starts(problem, starts=8, rng=np.random.default_rng(0))) == 8
+
+
+def test_an_optimum_that_few_starts_are_near_goes_on_beside_the_best():
+    """Two bumps, one a little higher: sixty starts are near that one, and two near the other."""
+    form = law_of("E + A*exp(-(x - p)**2)", parameters=["E", "A", "p"])
+    x = np.linspace(0.0, 6.0, 61)
+    loss = 2.0 + np.exp(-((x - 1.0) ** 2)) + 0.9 * np.exp(-((x - 5.0) ** 2))
+    problem = posed(Runs(loss=loss, features={"x": x}), form, objective="squared").problem(0.1)
+    rng = np.random.default_rng(0)
+    p = np.concatenate([rng.uniform(0.5, 1.5, 60), [4.6, 5.3]])
+    values = np.stack([np.full(62, 2.0), np.full(62, 0.5), p], axis=1)
+    probes = form.covariates(np.array([[0.0, 1.0, 3.0, 5.0, 6.0]]), np.zeros(0))
+    found, met = raced(problem, values, probes, rng)
+    np.testing.assert_allclose(np.sort(found[:, 2])[[0, -1]], [1.0, 5.0], atol=0.3)
+    assert abs(found[0, 2] - 1.0) < 0.3 and met[0] > met[-1]

@@ -80,7 +80,7 @@ class Target:
             return []
         observed = observed_of(state)
         if not observed:
-            return [] if state.in_flight else _first(standings, state.remaining)
+            return [] if state.in_flight else _first(standings, self.purse.prices(state))
         try:
             forecaster = self.surrogate.fit(observed, seed=state.terms.seed)
             standings = [s for s in standings if forecaster.forecasts(s.candidate)]
@@ -90,7 +90,8 @@ class Target:
                 np.array([tokens for _, tokens in asked], dtype=np.int64),
             )
         except NoForecast as error:
-            return [] if state.in_flight else _first(standings, state.remaining, str(error))
+            prices = self.purse.prices(state)
+            return [] if state.in_flight else _first(standings, prices, str(error))
         ground = _ground(belief, standings, len(self.targets))
         _see_flights(state, ground, standings)
         if self.half_width is not None and HALF_90 * math.sqrt(ground.spread) <= self.half_width:
@@ -296,30 +297,32 @@ def _without_flight(state: SweepState, standing: Standing) -> Standing:
     )
 
 
-def _first(standings: Sequence[Standing], affordable: int, why: str = "") -> list[Decision]:
+def _first(standings: Sequence[Standing], prices: Prices, why: str = "") -> list[Decision]:
     """Where nothing can be forecast yet: the cheapest step there is, on to the longest length that
     a small share of the budget pays for."""
     costs = [
-        (s.candidate.flops(s.lengths[s.done]) - s.candidate.flops(s.tokens), place)
+        (prices.to(s.candidate, s.lengths[s.done]), place)
         for place, s in enumerate(standings)
         if s.done < len(s.lengths)
     ]
     if not costs:
         return []
-    chosen = standings[min(costs)[1]]
-    begun = chosen.candidate.flops(chosen.tokens)
+    cheapest, place = min(costs)
+    chosen = standings[place]
+    candidate = chosen.candidate
     paid = [
         tokens
         for tokens in chosen.lengths[chosen.done :]
-        if chosen.candidate.flops(tokens) - begun <= FIRST_SHARE * affordable
+        if prices.to(candidate, tokens) <= FIRST_SHARE * prices.left
     ]
     tokens = paid[-1] if paid else chosen.lengths[chosen.done]
-    cost = chosen.candidate.flops(tokens) - begun
-    reason = (f"the cheapest run there is, for {cost:.3g} FLOPs: nothing can be forecast yet") + (
-        why and f" ({why})"
-    )
-    if min(costs)[0] > affordable:
-        tokens = chosen.candidate.tokens_within(affordable) if chosen.tokens == 0 else 0
+    reason = (
+        f"the cheapest run there is, for {prices.told(candidate, tokens)}: "
+        "nothing can be forecast yet"
+    ) + (why and f" ({why})")
+    if cheapest > prices.left:
+        share = candidate.flops(chosen.lengths[chosen.done]) * prices.left / cheapest
+        tokens = candidate.tokens_within(share) if chosen.tokens == 0 else 0
         reason = "no step fits the budget: the cheapest, as far as it goes"
     return [Extend(trial=chosen.candidate.id, tokens=tokens, reason=reason)] if tokens else []
 

@@ -43,12 +43,19 @@ DOUBT = 0.015  # sd of the family itself an e-fold beyond a trial's last point
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeepEnsemble:
-    """The surrogate. Forecasts every candidate. steps: of Adam, for all members together."""
+    """The surrogate. Forecasts every candidate. steps: of Adam, for all members together. Raises
+    ValueError for fewer than two members, which cannot differ."""
 
     family: Family = POWER_LAW
     members: int = 5
     steps: int = 1000
     most_rows: int = 240
+
+    def __post_init__(self) -> None:
+        if self.members < 2:
+            raise ValueError(
+                f"members is {self.members}; the spread is how far members differ: state 2 or more"
+            )
 
     @property
     def name(self) -> str:

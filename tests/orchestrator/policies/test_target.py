@@ -12,6 +12,7 @@ import pytest
 from orchestrator.events import Decided
 from orchestrator.journal import MemoryJournal
 from orchestrator.judge import replayed
+from orchestrator.policies.pricing import Purse
 from orchestrator.policies.searching import observed_of
 from orchestrator.policies.target import MISFIT, Target
 from orchestrator.pool import Pool
@@ -19,7 +20,7 @@ from orchestrator.surrogates.joint_law import FOR_LAWS
 from orchestrator.values import Candidate, Extend, Stop
 from scripts.curve_worlds import world
 from scripts.target_contestants import SmallestFirst
-from tests.orchestrator.worlds import chinchilla, drive, small_pool
+from tests.orchestrator.worlds import chinchilla, drive, fresh, small_pool
 
 POOL, CURVES = small_pool()
 ASKED = Candidate(id="(target)", params=32000, horizon=640_000, flops_per_token=6.0 * 32000)
@@ -82,6 +83,19 @@ def test_a_decision_over_thousands_of_candidates_takes_a_second_or_two() -> None
     decisions = policy().decide(replace(state, terms=replace(state.terms, budget=10**9)))
     assert time.process_time() - begun < 3.0
     assert len(pool) == 2800 and any(isinstance(decision, Extend) for decision in decisions)
+
+
+def test_the_first_run_too_is_paid_in_hours_where_their_pace_is_known() -> None:
+    """A cap of half of what the cheapest step takes at the speed that the user states."""
+    cheapest = min(candidate.flops(candidate.end // 8) for candidate in POOL)
+    hours = 0.5 * cheapest / 1e6 / 3600
+    capped = replace(policy(), purse=Purse(gpu_hours=hours, flops_per_s=1e6))
+    state = fresh(POOL, POOL.exhaustive_flops)
+    (first,), (free,) = capped.decide(state), policy().decide(state)
+    assert isinstance(first, Extend) and isinstance(free, Extend)
+    assert 0 < POOL[first.trial].flops(first.tokens) <= 0.5 * cheapest
+    assert "as far as it goes" in first.reason
+    assert POOL[free.trial].flops(free.tokens) >= cheapest
 
 
 def test_where_the_law_is_known_the_prediction_is_right() -> None:

@@ -68,3 +68,8 @@ def test_the_steps_are_those_of_adam_with_a_cosine(rows: Rows) -> None:
         slower.step()
     for mine, its in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine.numpy(), its.detach().numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_one_member_has_no_spread() -> None:
+    with pytest.raises(ValueError, match="members is 1"):
+        DeepEnsemble(members=1)

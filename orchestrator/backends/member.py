@@ -39,6 +39,11 @@ class Job:
             slots=segments[0].slots or (),
         )
 
+    @property
+    def stacked(self) -> bool:
+        """Whether its segments train as one."""
+        return any(segment.stack is not None for segment in self.going.values())
+
     def of_trial(self, trial: str) -> list[Key]:
         """Its segments that go on and were not asked to stop."""
         return [key for key in self.going if key[0] == trial and key not in self.stops]

@@ -317,7 +317,7 @@ class RayBackend:
             self._replace(member, f"failed: {error.cause}")
             return
         except RayError as error:
-            self._replace(member, seats.why_dead(error))
+            self._replace(member, seats.why_dead(error), starved=seats.starved(error))
             return
         member.out_of_touch = None
         if call == member.arrival:
@@ -364,12 +364,14 @@ class RayBackend:
                 self._unsaid.append(job.lost(key, cause, reason))
             member.job = job if job.going else None
 
-    def _replace(self, member: Member, why: str) -> None:
-        """A new worker in the place of one that is dead, or is now killed."""
+    def _replace(self, member: Member, why: str, *, starved: bool = False) -> None:
+        """A new worker in the place of one that is dead, or is now killed. A stack whose node was
+        `starved` of memory did not fit there."""
         self._tell(f"{member.who} {why}; starting another")
         another = self._crew.another(member)
         if member.arrived is not None:
-            self._lose(member, "died", f"{member.who} {why}")
+            crowded = starved and member.job is not None and member.job.stacked
+            self._lose(member, "crowded" if crowded else "died", f"{member.who} {why}")
         else:  # a dying node takes workers for seconds and loses them; no segment has begun there
             if member.job is not None:
                 another.take(member.job)

@@ -299,8 +299,22 @@ def is_held(ground: Any) -> bool:
     return placement_group_table(ground).get("state") == "CREATED"
 
 
+def starved(error: Exception) -> bool:
+    """Whether Ray says that it killed the worker because its node ran short of memory."""
+    from ray.exceptions import OutOfMemoryError
+
+    return isinstance(error, OutOfMemoryError)
+
+
 def why_dead(error: Exception) -> str:
     """What of Ray's many lines about a death tells the reason."""
+    if starved(error):
+        _, _, rest = str(error).partition(") was ")
+        used = f" ({rest.partition(' (')[0]})" if rest else ""
+        return (
+            f"died: its node ran out of memory{used}: let fewer trials run there (a larger "
+            "resources.cpus_per_trial, fewer workers, fewer in lockstep), or use a smaller model"
+        )
     text = " ".join(str(error).split())
     for mark in ("Worker exit detail:", "because", ":"):
         _, found, rest = text.partition(mark)

@@ -118,6 +118,24 @@ def test_several_processes_a_trial_are_told_and_their_gpus_counted(tmp_path: Pat
     assert note.startswith("each trial is trained by 2 processes on one node, a GPU each")
 
 
+def test_gpus_by_size_are_told_for_each_size(tmp_path: Path) -> None:
+    path = str(specs.live(tmp_path))
+    alone = plan_of(*read_spec(path, ["resources.backend=ray"]), flops_per_s=1e12)
+    middle = alone.sizes[len(alone.sizes) // 2].params
+    rule = f"resources.gpus_per_trial={{by: params, 0: 1, {middle}: 2}}"
+    sized = plan_of(
+        *read_spec(path, ["resources.backend=ray", "resources.workers=2", rule]), flops_per_s=1e12
+    )
+    assert sized.gpu_hours == alone.gpu_hours
+    each, slots = (note for note in sized.notes if note not in alone.notes)
+    assert each.startswith("what a trial takes, by its size: 1 GPU: ")
+    assert "2 GPUs: " in each
+    assert slots.startswith("2 workers are as many times 1 GPU, and the largest trial takes the")
+    rung = "resources.gpus_per_trial={by: tokens, 0: 1, 1K: 2}"
+    by_rung = plan_of(*read_spec(path, ["resources.backend=ray", rung]))
+    assert any("1 GPU to 2 GPUs" in note for note in by_rung.notes)
+
+
 def test_lockstep_is_told(tmp_path: Path) -> None:
     path = str(specs.live(tmp_path))
     alone = plan_of(*read_spec(path, []))

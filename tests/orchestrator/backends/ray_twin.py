@@ -40,7 +40,7 @@ class Call:
 
     def answer(self) -> Any:
         if self.worker.dead:
-            raise ActorDiedError
+            raise self.worker.why or ActorDiedError
         if self.lost:
             raise ActorUnavailableError("nobody knows", None)
         return self.work()
@@ -54,6 +54,7 @@ class Worker:
     placed: bool
     dead: bool = False
     cut_off: bool = False
+    why: Exception | None = None
     calls: list[Call] = field(default_factory=list[Call])
 
     def cut(self) -> None:

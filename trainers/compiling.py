@@ -12,6 +12,7 @@ same shape compiles nothing), on disk by inductor (TORCHINDUCTOR_CACHE_DIR).
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
@@ -26,6 +27,8 @@ EAGER_MFU = 0.15
 COMPILED_MFU = 0.345
 # Dynamo gives a function up after this many shapes; a worker meets one a size.
 SHAPES = 128
+
+log = logging.getLogger(__name__)
 
 
 def worthwhile(flops: float, device_name: str) -> bool:
@@ -42,17 +45,36 @@ class Compiled:
 
     With `graphs` whole passes are replayed as CUDA graphs, which pays where launches take longer
     than kernels (models under about 30M); what a pass returns lives until the next one begins.
+    `wish` is the configuration's: with `auto` the network may do without (`dispensable`).
     """
 
-    def __init__(self, network: nn.Module, *, graphs: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, *, wish: Wish = "always", graphs: bool | None = None
+    ) -> None:
         from torch._dynamo import config
 
         config.recompile_limit = max(config.recompile_limit, SHAPES)
-        self._graphs = graphs
-        mode = "reduce-overhead" if graphs else None
+        self._wish: Wish = wish
+        self._graphs = wish == "graphs" if graphs is None else graphs
+        mode = "reduce-overhead" if self._graphs else None
         self._call = torch.compile(network, dynamic=False, mode=mode)
 
     def __call__(self, window: Tensor) -> Tensor:
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
         return self._call(window)
+
+    def without_graphs(self, network: nn.Module) -> Compiled:
+        """The same for a network whose passes add up: a graph's gradients die with its next."""
+        return Compiled(network, wish=self._wish, graphs=False)
+
+    def dispensable(self, error: RuntimeError) -> bool:
+        """Whether `error` is the compiler's, which nobody asked for by name: told, and the
+        network trains as it is. (A machine without a C compiler has none for its kernels.)"""
+        from torch._dynamo.exc import TorchDynamoException
+
+        if self._wish != "auto" or not isinstance(error, TorchDynamoException):
+            return False
+        told = " ".join(str(error).split())[:200]
+        log.warning("training uncompiled, at less than half the speed on a GPU: %s", told)
+        return True

@@ -64,7 +64,7 @@ class Learner:
         self._group = group
         self._pass: Callable[[Tensor], Tensor] = self.network
         if self.compiled:
-            self._pass = Compiled(self.network, graphs=config.compile == "graphs")
+            self._pass = Compiled(self.network, wish=config.compile)
         self._parameters: list[Tensor] = list(self.network.parameters())
         self._clip = config.optimizer.clip
         self.micro_batch = micro_batch or cached_rows(config, device, group)
@@ -121,20 +121,25 @@ class Learner:
             try:
                 return self._accumulated(windows, self.micro_batch or len(windows))
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if out_of_memory(error):
+                    self._cut(len(windows), error)
+                elif isinstance(self._pass, Compiled) and self._pass.dispensable(error):
+                    self._pass = self.network
+                else:
                     raise
-                # Of a group each cuts its own share: what is added up is the same.
-                rows = smaller(len(windows), self.micro_batch or len(windows))
-                if rows is None:
-                    raise TooLarge(error) from error
-                self.micro_batch = rows
-            if isinstance(self._pass, Compiled):
-                self._pass = Compiled(self.network)  # a graph's gradients die with its next pass
             self.optimizer.zero_grad(set_to_none=True)
             win_back()
-            log.warning(
-                "the batch does not fit into memory; going on by %d rows", self.micro_batch
-            )
+
+    def _cut(self, sequences: int, error: RuntimeError) -> None:
+        """Go on in smaller micro-batches. Of a group each cuts its own share: what is added up is
+        the same."""
+        rows = smaller(sequences, self.micro_batch or sequences)
+        if rows is None:
+            raise TooLarge(error) from error
+        self.micro_batch = rows
+        if isinstance(self._pass, Compiled):
+            self._pass = self._pass.without_graphs(self.network)
+        log.warning("the batch does not fit into memory; going on by %d rows", rows)
 
     def _accumulated(self, windows: Tensor, rows: int) -> Tensor:
         parts = windows.split(rows)

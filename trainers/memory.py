@@ -12,6 +12,7 @@ import torch
 # Where torch has no type for it: the host's allocator; the driver and its libraries, which take
 # memory past torch's own reserve (cublasCreate in a new thread, pytorch issue 128601).
 _SAID = (
+    "CUDA out of memory",  # as the compiler wraps it
     "DefaultCPUAllocator",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",

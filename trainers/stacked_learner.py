@@ -60,7 +60,7 @@ class StackedLearner:
         self.stack = Stack(networks)
         self._pass: Callable[[Tensor], Tensor] = self.stack
         if compiles(configs[0], device, flops):
-            self._pass = Compiled(self.stack, graphs=configs[0].compile == "graphs")
+            self._pass = Compiled(self.stack, wish=configs[0].compile)
         self._weights = self.stack.named_weights()
         self._fused = device.device.type in ("cpu", "cuda")
         self._slots = {name: self._fresh_slots(w) for name, w in self._weights.items()}
@@ -99,22 +99,30 @@ class StackedLearner:
             try:
                 return self._accumulated(windows, rows)
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if out_of_memory(error):
+                    self._cut(len(windows) // members, error)
+                elif isinstance(self._pass, Compiled) and self._pass.dispensable(error):
+                    self._pass = self.stack
+                else:
                     raise
-                fewer = smaller(len(windows) // members, rows)
-                if fewer is None:
-                    raise TooLarge(error, members) from error
-                self.micro_batch = fewer
-            if isinstance(self._pass, Compiled):
-                self._pass = Compiled(self.stack)  # a graph's gradients die with its next pass
             for weight in self._weights.values():
                 weight.grad = None
             win_back()
-            log.warning(
-                "the batches do not fit into memory; going on by %d rows of each of %d",
-                fewer,
-                members,
-            )
+
+    def _cut(self, sequences: int, error: RuntimeError) -> None:
+        """Go on in smaller micro-batches, of as many `sequences` of each member."""
+        members = len(self._configs)
+        fewer = smaller(sequences, self.micro_batch or sequences)
+        if fewer is None:
+            raise TooLarge(error, members) from error
+        self.micro_batch = fewer
+        if isinstance(self._pass, Compiled):
+            self._pass = self._pass.without_graphs(self.stack)
+        log.warning(
+            "the batches do not fit into memory; going on by %d rows of each of %d",
+            fewer,
+            members,
+        )
 
     def _accumulated(self, windows: Tensor, rows: int) -> Tensor:
         """`rows` sequences of each member at a time."""

@@ -9,18 +9,24 @@ import functools
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import InternalTorchDynamoError
 from torch._dynamo.utils import counters
 
+from trainers import learner, stacked_learner
 from trainers.architecture import ModelConfig
 from trainers.compiling import Compiled
+from trainers.config import TrainConfig
+from trainers.device import Device
 from trainers.families import FAMILIES
 from trainers.network import build_network
 from trainers.stacked import Stack
 
+CPU = Device(device=torch.device("cpu"), precision="fp32", threads=1)
 FOREIGN = [name for name in FAMILIES if name != "gpt"]
 
 
@@ -83,6 +89,43 @@ def test_what_was_compiled_keeps_no_network_alive() -> None:
     del one, compiled
     gc.collect()
     assert all(weight() is None for weight in weights)
+
+
+@pytest.fixture
+def toolless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU in name, and a compiler that fails."""
+
+    def fails(*_: Any, **__: Any) -> Any:
+        def call(window: Tensor) -> Tensor:
+            raise InternalTorchDynamoError("Failed to find C compiler.\nPlease specify it")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    for module in (learner, stacked_learner):
+        monkeypatch.setattr(module, "compiles", lambda *_: True)
+
+
+@pytest.mark.usefixtures("toolless")
+def test_auto_does_without_a_compiler_that_fails_and_says_so(
+    make_config: Callable[..., TrainConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = window(4)
+    single = learner.Learner(make_config(), CPU)
+    loss, _ = single.step(batch, 1e-2)
+    assert "training uncompiled" in caplog.text and "find C compiler" in caplog.text
+    caplog.clear()
+    stacked = stacked_learner.StackedLearner([make_config(), make_config(seed=1)], CPU)
+    losses, _ = stacked.step(torch.cat([batch, batch]), [1e-2, 1e-2])
+    assert losses[0].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert "training uncompiled" in caplog.text
+
+
+@pytest.mark.usefixtures("toolless")
+def test_a_compiler_that_was_asked_for_must_work(make_config: Callable[..., TrainConfig]) -> None:
+    asked = learner.Learner(make_config(compile="always"), CPU)
+    with pytest.raises(InternalTorchDynamoError):
+        asked.step(window(4), 1e-2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,6 +18,7 @@ from trainers.memory import TooLarge, out_of_memory, win_back
         TooLarge(torch.OutOfMemoryError("CUDA out of memory. Tried")),
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("backend='inductor' raised:\nOutOfMemoryError: CUDA out of memory. Tried"),
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],

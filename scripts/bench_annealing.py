@@ -3,6 +3,7 @@
 
     scripts/bench_annealing.py --curves gemstones.csv.gz --cooldowns gemstones-cooldown.csv.gz
     scripts/bench_annealing.py --schedules multi-power-law.csv.gz
+    scripts/bench_annealing.py --worlds 60
 
 Of the models that have cooldowns the three (and the six) largest are held out, trunks and
 cooldowns; what is asked is their annealed loss at the last of their cooldowns, and at all of them.
@@ -15,6 +16,11 @@ A second task asks for the gain alone: the target's own trunk is seen, and what 
 at equal tokens is told by the pool's cooldowns. With --schedules (curve_id, step, lr, loss,
 size_M, schedule) that is all: runs that decay against the constant run of their size, the largest
 size held out.
+
+With --worlds, that many generated sweeps of known truth of every kind (`annealing_worlds`):
+records of kind, k, coverage80 and coverage90 of the law's own intervals, width80, error, failed
+(the share whose check widens them), and of those sweeps the same before (plain_) and after
+(widened_).
 
 Records: task, held_out, k, method, error (mean |predicted - true| in nats, last cooldowns),
 error_low and error_high (95 %, targets and subsets drawn again), error_all (at all cooldowns),
@@ -47,6 +53,7 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import Array, CurveRows
 from orchestrator.recorded import read_recorded
 from scripts.annealing_contestants import TELLERS, Given, Teller
+from scripts.annealing_worlds import world_task
 
 SCHEMA = "frontrunner.bench_annealing/1"
 COUNTS = (2, 4, 6, 8)
@@ -289,8 +296,11 @@ def main() -> int:
             records += law_task(models, held, args.subsets)
     if args.schedules:
         records += schedule_task(args.schedules)
+    if args.worlds:
+        records += world_task(args.worlds)
     if not records:
-        print("name data: --curves FILE --cooldowns FILE, or --schedules FILE", file=sys.stderr)
+        named = "--curves FILE --cooldowns FILE, --schedules FILE, or --worlds COUNT"
+        print(f"name data: {named}", file=sys.stderr)
         return 2
     rounded = [
         {k: round(v, 4) if isinstance(v, float) else v for k, v in record.items()}
@@ -314,6 +324,7 @@ def arguments() -> argparse.Namespace:
     add("--curves", type=Path, help="CSV of curves at a constant rate")
     add("--cooldowns", type=Path, help="CSV of their cooldowns")
     add("--schedules", type=Path, help="CSV of runs under several schedules")
+    add("--worlds", type=int, default=0, help="generated sweeps of every kind")
     add("--subsets", type=int, default=20, help="random pools")
     add("--json", action="store_true", help="one JSON object on stdout")
     return parser.parse_args()

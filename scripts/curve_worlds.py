@@ -24,12 +24,12 @@ def world(seed: int, *, curves: int = 20, points: int = 40) -> Mapping[str, Reco
     """One world. Half of them vary a learning rate, half give every run the same tokens and half
     the same tokens per parameter."""
     rng = np.random.default_rng([seed, 71])
-    law = _constants(rng)
+    law = constants(rng)
     sizes = np.exp(rng.uniform(np.log(3e7), np.log(3e7 * rng.uniform(8, 40)), curves))
     middle = float(np.exp(np.log(sizes).mean()))
     horizon = middle * rng.uniform(15, 100)
     rated, alike = rng.random() < 0.5, rng.random() < 0.5
-    spread = {name: rng.uniform(*span) for name, span in _FAULTS.items()}
+    spread = {name: rng.uniform(*span) for name, span in FAULTS.items()}
     grown: dict[str, RecordedCurve] = {}
     for place, size in enumerate(sizes):
         ends = horizon if alike else horizon * size / middle
@@ -54,7 +54,7 @@ def world(seed: int, *, curves: int = 20, points: int = 40) -> Mapping[str, Reco
     return grown
 
 
-_FAULTS = {
+FAULTS = {
     "level": (0.002, 0.02),  # sd of a run's own level, log loss
     "slope": (0.0, 0.1),  # sd of a run's own factor on the tokens' term, in logs
     "rate": (0.005, 0.03),  # log loss lost by one squared e-fold of the learning rate
@@ -62,9 +62,11 @@ _FAULTS = {
     "bend": (-0.04, 0.04),  # curvature of the tokens' term in log tokens
     "noise": (0.0005, 0.004),  # sd of noise with memory, log loss
 }
+"""Ranges that a world draws its faults from."""
 
 
-def _constants(rng: np.random.Generator) -> dict[str, float]:
+def constants(rng: np.random.Generator) -> dict[str, float]:
+    """Terms of a world's law: E, the two others at 100M parameters and 2B tokens, exponents."""
     return {
         "E": rng.uniform(1.2, 2.2),
         "a": rng.uniform(0.2, 0.5),
@@ -89,10 +91,10 @@ def _losses(
     law_loss = law["E"] + law["at_size"] * np.exp(-law["a"] * n) + law["at_tokens"] * of_tokens
     early = spread["early"] * np.exp(-0.8 * (np.log(tokens / tokens[-1]) - np.log(0.01)))
     own = spread["level"] * rng.standard_normal() + penalty
-    return np.exp(np.log(law_loss) + own + early + _remembering(rng, spread["noise"], tokens))
+    return np.exp(np.log(law_loss) + own + early + remembering(rng, spread["noise"], tokens))
 
 
-def _remembering(rng: np.random.Generator, sd: float, tokens: FloatArray) -> FloatArray:
+def remembering(rng: np.random.Generator, sd: float, tokens: FloatArray) -> FloatArray:
     """Ornstein-Uhlenbeck noise in log tokens that forgets within a third of an e-fold."""
     kept = np.exp(-np.diff(np.log(tokens), prepend=-1e9) / 0.33)
     noise, state = np.empty(len(tokens)), 0.0

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orchestrator.laws.annealed import fit_annealed
 from scripts import bench_annealing
+from scripts.annealing_worlds import KINDS, Kind, sweep, world_task
 from scripts.bench_annealing import SCHEMA, drawn, main, models_of, parted
 from tests.orchestrator.laws.sweeps import true_loss
 
@@ -99,3 +101,27 @@ def test_without_data_it_says_what_it_needs(
     monkeypatch.setattr("sys.argv", ["bench_annealing.py"])
     assert main() == 2
     assert "--cooldowns FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generated_sweep_asks_for_what_it_was_made_with(kind: Kind) -> None:
+    """The truth is the loss of a run without faults of its own: the law comes near to it."""
+    made, again = sweep(3, kind, 6), sweep(3, kind, 6)
+    assert made.curves[0].loss.tolist() == again.curves[0].loss.tolist()
+    assert len(made.curves) == 13 and len(made.cooldowns) == 6
+    assert max(curve.N for curve in made.curves) < made.N.min()
+    for cooldown in made.cooldowns:
+        trunk = made.curves[cooldown.trial]
+        level = np.interp(cooldown.tokens, trunk.tokens, trunk.loss)
+        assert 0.0 < np.log(level / cooldown.loss) < 0.2
+    law = fit_annealed(made.curves, made.cooldowns, draws=20).posterior.law
+    np.testing.assert_allclose(law.predict(made.N, made.D), made.truth, rtol=0.06)
+
+
+def test_the_records_of_generated_sweeps_say_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.annealing_worlds.KINDS", ("true",))
+    monkeypatch.setattr("scripts.annealing_worlds.COUNTS", (6,))
+    (record,) = world_task(2)
+    assert (record["kind"], record["k"], record["sweeps"]) == ("true", 6, 2)
+    assert 0.5 < record["coverage80"] <= record["coverage90"] <= 1.0
+    assert ("widened_coverage80" in record) == (record["failed"] > 0)

@@ -18,6 +18,7 @@ from orchestrator.assembly.caps import uses
 from orchestrator.assembly.folders import SweepFolder
 from orchestrator.assembly.parts import in_words
 from orchestrator.assembly.reading import Sweep
+from orchestrator.assembly.recommending import recommendation
 from orchestrator.assembly.stoprules import unheard
 from orchestrator.report.conclusions import Bounded, Conclusions, Question
 from orchestrator.spec import SweepSpec
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A report on disk, and what it says."""
+    """A report on disk, and what it says; `recommended`, the candidate that a sweep of that aim
+    names, in a sentence."""
 
     conclusions: Conclusions
     report: Path
@@ -37,6 +39,7 @@ class Written:
     summary: Path
     plane: Path
     journal: Path
+    recommended: str | None = None
 
     def publish(self, window: MlflowSink) -> None:
         """Hand the law and the files to MLflow's record of the sweep."""
@@ -80,8 +83,10 @@ def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
     from orchestrator.report.page import page, plane_png
 
     folder = sweep.folder
-    material = _material(sweep, conclusions)
+    recommended = recommendation(sweep.spec, sweep.state)
+    material = _material(sweep, conclusions, recommended)
     law = {"sweep": sweep.spec.name, "written_s": material.written_s, **conclusions.to_json()}
+    law |= {} if recommended is None else {"recommendation": recommended}
     folder.write(folder.law, json.dumps(law, indent=1, allow_nan=False) + "\n")
     folder.write(folder.plane, plane_png(material))
     folder.write(folder.summary, markdown(material, picture="plots/loss-compute.png"))
@@ -93,6 +98,7 @@ def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
         summary=folder.summary,
         plane=folder.plane,
         journal=folder.journal,
+        recommended=recommended,
     )
 
 
@@ -117,7 +123,7 @@ def figures_of(conclusions: Conclusions) -> dict[str, float]:
     return figures
 
 
-def _material(sweep: Sweep, conclusions: Conclusions) -> Material:
+def _material(sweep: Sweep, conclusions: Conclusions, recommended: str | None) -> Material:
     from orchestrator.report.material import gathered
 
     return gathered(
@@ -128,7 +134,11 @@ def _material(sweep: Sweep, conclusions: Conclusions) -> Material:
         spec_text=_readable(sweep),
         written_s=time.time(),
         facts=_facts(sweep),
-        notes=(*sweep.pool.notes, *_notes(sweep)),
+        notes=(
+            *(() if recommended is None else (recommended,)),
+            *sweep.pool.notes,
+            *_notes(sweep),
+        ),
         ending=_ending(sweep),
         commands=_commands(sweep.folder),
     )

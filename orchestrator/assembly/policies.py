@@ -17,6 +17,7 @@ from orchestrator.spec import SweepSpec
 
 if TYPE_CHECKING:
     from orchestrator.policies.ranking import Ranking
+    from orchestrator.policies.recommend import Recommend
 
 
 FOR: dict[blocks.Aim, str] = {
@@ -142,6 +143,22 @@ def _forecasting(
         believer=believer,
     )
     return heard(within(recommend, purse), plan, believer)
+
+
+def recommender(spec: SweepSpec) -> Recommend:
+    """The policy `recommend` for the spec's deployment, whatever policy bought the runs. Raises
+    Refused where none is named."""
+    from orchestrator.policies.recommend import Recommend
+    from orchestrator.policies.unheard import Unheard
+
+    plan = spec.policy
+    if not isinstance(plan, blocks.Recommend | blocks.Active):
+        plan = blocks.Recommend()
+    policy = _forecasting(plan, "recommend", spec.deployment_flops, IN_FLOPS)
+    policy = policy.policy if isinstance(policy, Unheard) else policy
+    if not isinstance(policy, Recommend):
+        raise TypeError(f"{policy.name} names no candidate")
+    return policy
 
 
 def policy_in_words(spec: SweepSpec) -> str:

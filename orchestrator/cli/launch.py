@@ -190,6 +190,7 @@ def _told(ended: Ended, json: bool) -> int:
                 "budget": state.terms.budget,
                 "report": str(written.report) if written else None,
                 "law": written.conclusions.to_json() if written else None,
+                "recommended": written.recommended if written else None,
                 "tracking_uri": ended.tracking_uri,
                 "resume": resume_command,
             },
@@ -203,6 +204,8 @@ def _told(ended: Ended, json: bool) -> int:
         return speech.LATER
     show_laws(written.conclusions, brief=True)
     speech.say()
+    if written.recommended is not None:
+        speech.say(written.recommended, style="bold")
     speech.say(f"ended    {state.closed}")
     if ended.unheard is not None:
         speech.say(f"         {ended.unheard}", style="yellow")

@@ -37,7 +37,11 @@ def answered(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) 
     return replace(
         conclusions,
         sentence=_sentence(conclusions),
-        doubts=(*conclusions.doubts, *_disagreement(conclusions)),
+        doubts=(
+            *conclusions.doubts,
+            *_unanswered(conclusions),
+            *_disagreement(conclusions),
+        ),
     )
 
 
@@ -228,6 +232,19 @@ def _reach_doubts(reach: float) -> Sequence[str]:
     )
 
 
+def _unanswered(conclusions: Conclusions) -> Sequence[str]:
+    """That the law says nothing at the deployment compute that was asked about."""
+    flops = conclusions.question.deployment_flops
+    if flops is None or conclusions.recommended is not None:
+        return ()
+    reach = flops / conclusions.largest_flops
+    return (
+        f"the law gives no answer at the deployment compute of {words.flops(flops)} FLOPs: it "
+        f"lies {words.factor(reach)} times beyond the largest run, and beyond {REACH:g} times a "
+        "law whose best size is not fixed says nothing",
+    )
+
+
 def _disagreement(conclusions: Conclusions) -> Sequence[str]:
     """Laws whose intervals do not meet where the band ends."""
     ends = [
@@ -281,7 +298,10 @@ def _no_law(conclusions: Conclusions) -> str:
 
 
 def _sentence(conclusions: Conclusions) -> str:
-    target = conclusions.target
+    recommended = conclusions.recommended
+    if conclusions.question.aim != "recommend":
+        recommended = None
+    target = recommended or conclusions.target
     if target is None:
         return _no_law(conclusions)
     loss = interval(target.loss, conclusions.question.level)
@@ -292,7 +312,7 @@ def _sentence(conclusions: Conclusions) -> str:
         f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} of "
         f"{loss} nats per token"
     )
-    found = conclusions.question.target is None
+    found = recommended is not None or conclusions.question.target is None
     if found and target.params is not None and target.tokens is not None:
         ratio = target.tokens.value / target.params.value
         sentence += (

@@ -175,7 +175,7 @@ class Target:
             reason=f"expected half-width at the target {before:.4f} -> {after:.4f} for "
             f"{prices.told(standing.candidate, tokens)}: the cheapest step not on its way of the "
             "plan for all that is left of the budget, which takes "
-            f"{len(_openings(plan))} candidates further and ends at "
+            f"{_several(plan)} further and ends at "
             f"{HALF_90 * math.sqrt(plan.after):.4f} (90 %, of log loss)",
             expected=Expectation(
                 tokens=tokens,
@@ -184,6 +184,11 @@ class Target:
                 by=self.surrogate.name,
             ),
         )
+
+
+def _several(plan: Plan) -> str:
+    count = len(_openings(plan))
+    return f"{count} candidates" if count > 1 else "one candidate"
 
 
 def _openings(plan: Plan) -> list[Step]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from orchestrator.crossings import crossing_curves
+from orchestrator.crossings import crossing_curves, rate_pool
 from orchestrator.driver import Driver
 from orchestrator.events import Decided, Diverged
 from orchestrator.journal import MemoryJournal
-from orchestrator.judge import frontier_regret, hindsight
+from orchestrator.judge import frontier_regret, hindsight, replayed
 from orchestrator.policies.choosing import Rule
 from orchestrator.policies.frontier import Frontier
 from orchestrator.policies.pricing import Purse
@@ -20,6 +22,7 @@ from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.policies.within import within
 from orchestrator.pool import Pool
 from orchestrator.state import fold
+from orchestrator.surrogates.joint_law import JointLaw
 from tests.orchestrator.policies.forecasting import Seer
 from tests.orchestrator.policies.test_successive_halving import Diverging
 from tests.orchestrator.worlds import drive, fresh, opened, small_pool
@@ -189,6 +192,27 @@ def test_when_the_finish_diverges_another_is_chosen_for_what_is_left() -> None:
     assert left and sizes
     assert sizes[0] <= left[0] + 0.12 * BUDGET, "the textbook is asked for what can be reached"
     assert state.ledger.spent > 0.7 * BUDGET
+
+
+def test_a_finish_whose_loss_rises_for_good_is_left_for_another() -> None:
+    """It never becomes no number, so nothing but its curve says that it has gone bad."""
+    curves = rate_pool(5, 3, seed=3, points=60)
+    pool = Pool(candidates=tuple(curve.candidate(name) for name, curve in curves.items()))
+    budget = int(0.05 * pool.exhaustive_flops)
+    whole = replayed(Frontier(surrogate=JointLaw()), pool, curves, budget)
+    finish = max(whole.trials.values(), key=lambda t: t.candidate.flops(t.trunk.tokens))
+    curve = curves[finish.id]
+    risen = np.where(curve.flops > 0.12 * budget, 1.5 * curve.loss, curve.loss)
+    bad = curves | {finish.id: replace(curve, loss=risen)}
+    state = replayed(Frontier(surrogate=JointLaw()), pool, bad, budget)
+    costs = {t.id: t.candidate.flops(t.trunk.tokens) for t in state.trials.values()}
+    assert 0.12 * budget < costs[finish.id] < 0.25 * budget
+    assert max(costs.values()) > 0.4 * budget
+    best, reached = (
+        min(float(t.curve.loss.min()) for t in s.trials.values() if len(t.curve))
+        for s in (whole, state)
+    )
+    assert reached < 1.05 * best
 
 
 def test_untrusted_it_sees_every_rate_of_the_size_that_it_will_finish() -> None:

@@ -128,7 +128,10 @@ def test_a_compiler_that_was_asked_for_must_work(make_config: Callable[..., Trai
         asked.step(window(4), 1e-2)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    ["gpt", "llama", *(pytest.param(n, marks=pytest.mark.slow) for n in FOREIGN if n != "llama")],
+)
 def test_a_pass_leaves_no_tensor_to_the_garbage_collector(family: str) -> None:
     """It rests between two reports: on a GPU, what a cycle holds would fill the memory."""
     one = network(family, 0)

@@ -47,3 +47,27 @@ def test_several_runs_follow_each_other_until_they_leave(resident: bool) -> None
 
 def test_a_cpu_leaves_tokens_in_their_file() -> None:
     assert not Feed(runs(1), CPU).resident
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "allocated", "size", "fit"),
+    [
+        (8000, 0, 0, 2000, True),
+        (8000, 0, 0, 2001, False),
+        (800, 9000, 1800, 2000, True),  # what the run before left in reserve is as good as free
+        (800, 9000, 1801, 2000, False),
+    ],
+)
+def test_tokens_live_on_a_gpu_where_they_take_a_quarter_of_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+    free: int,
+    reserved: int,
+    allocated: int,
+    size: int,
+    fit: bool,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 10**4))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: allocated)
+    gpu = Device(device=torch.device("cuda"), precision="bf16", threads=1)
+    assert feeding.fits(size, gpu) is fit

@@ -45,6 +45,8 @@ class Compiled:
 
     With `graphs` whole passes are replayed as CUDA graphs, which pays where launches take longer
     than kernels (models under about 30M); what a pass returns lives until the next one begins.
+    Graphs belong to the thread that recorded them (before torch 2.13 the first pass of another one
+    raises: pytorch issue 123177), so whoever runs several trials keeps to one thread.
     `wish` is the configuration's: with `auto` the network may do without (`dispensable`).
     """
 

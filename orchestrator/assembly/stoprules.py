@@ -8,6 +8,7 @@ from __future__ import annotations
 from orchestrator import blocks
 from orchestrator.assembly.surrogates import surrogate_of
 from orchestrator.policies.base import Policy
+from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.policies.trust import Believer
 from orchestrator.policies.unheard import Unheard, doubt, named
 from orchestrator.spec import SweepSpec
@@ -58,8 +59,8 @@ def foretold(spec: SweepSpec) -> tuple[str, ...]:
 def unheard(spec: SweepSpec, state: SweepState) -> str | None:
     """Why the stop rules of a spec did not end the sweep, or cannot at this state; None where they
     did, may yet, or nobody asked for any."""
-    asked = asked_of(spec.policy)
-    if not asked or (state.closed or "").startswith(NO_MORE):
+    asked, closed = asked_of(spec.policy), state.closed or ""
+    if not asked or (closed.startswith(NO_MORE) and NOTHING_FITS not in closed):
         return None
     why = _untrusted(spec, state)
     if why is not None:

@@ -86,7 +86,8 @@ class _Reader:
         match event:
             case Opened():
                 self.sessions += 1
-                self._tell("session", f"session {event.session} opened by {event.owner}")
+                more = f", with more: {', '.join(event.raised)}" if event.raised else ""
+                self._tell("session", f"session {event.session} opened by {event.owner}{more}")
             case Decided():
                 self._decided(event)
             case Started():

@@ -12,6 +12,7 @@ from orchestrator.assembly.plan import plan_of
 from orchestrator.assembly.specs import read_spec
 from orchestrator.assembly.stoprules import foretold, unheard
 from orchestrator.events import Decided, PointReported, Started
+from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.policies.unheard import Unheard
 from orchestrator.recorded import read_recorded
 from orchestrator.spec import SweepSpec
@@ -92,3 +93,5 @@ def test_a_width_that_was_not_reached_is_told(tmp_path: Path) -> None:
     assert (
         said == "what was asked for (half_width 0.1) was not reached before the budget was spent"
     )
+    spent = NO_MORE + NOTHING_FITS + ", 3 GPU-seconds"
+    assert unheard(spec, seen(spec, state, closed=spent)) == said

@@ -103,3 +103,9 @@ def test_a_decision_is_told_with_its_reason_and_its_forecast() -> None:
 def test_an_attempt_that_a_dead_driver_left_ends_when_it_was_last_heard_of() -> None:
     lost = next(s for s in timeline_of(STORY).segments if s.ending == "lost")
     assert lost.ended == 9.0
+
+
+def test_a_raised_budget_is_told_with_its_session() -> None:
+    again = replace(opened(2), raised=("budget.gpu_hours 4 -> 8",))
+    titles = [moment.title for moment in timeline_of(told((0.0, opened(1)), (9.0, again))).moments]
+    assert titles[-1].endswith("opened by me 2, with more: budget.gpu_hours 4 -> 8")

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.assembly import parts, raising, reading
@@ -237,7 +237,7 @@ def _environment(environment: Environment) -> Environment:
     facts = environment.facts
     if all(name != "python" for name, _ in facts):
         facts = (*facts, python)
-    return Environment(slots=environment.slots, facts=facts)
+    return replace(environment, facts=facts)
 
 
 def drift(

@@ -6,14 +6,21 @@ Reads one file at most; touches nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.assembly.reading import Sweep, moved_to
 from orchestrator.assembly.refusal import Refused
 from orchestrator.pool import Pool, load_sweep
-from orchestrator.spec import CHANGEABLE, SweepSpec, canonical_json, frozen_differences
-from trainers.documents import Document, validate
+from orchestrator.spec import (
+    CHANGEABLE,
+    SweepSpec,
+    canonical_json,
+    frozen_differences,
+    load_spec_document,
+)
+from trainers.documents import Document, SpecError, validate
 
 
 def read_spec(path: str, overrides: Sequence[str]) -> tuple[SweepSpec, Pool]:
@@ -23,6 +30,19 @@ def read_spec(path: str, overrides: Sequence[str]) -> tuple[SweepSpec, Pool]:
     spec, pool = load_sweep(path, overrides)
     _check_laws(spec)
     return spec, pool
+
+
+@contextmanager
+def located(path: str, overrides: Sequence[str]) -> Generator[None]:
+    """Where one trial takes more than any node of the cluster has, say so at the place of the spec
+    that says how much. Raises SpecError."""
+    from orchestrator.backends.base import TooLargeError
+
+    try:
+        yield
+    except TooLargeError as error:
+        document = load_spec_document(path, overrides)
+        raise SpecError([document.problem(error.key.split("."), str(error))]) from error
 
 
 def changed(sweep: Sweep, overrides: Sequence[str]) -> SweepSpec:

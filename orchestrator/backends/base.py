@@ -18,6 +18,14 @@ class BackendError(RuntimeError):
     """The backend cannot do what was asked: the message names the value, the rule and the fix."""
 
 
+class TooLargeError(BackendError):
+    """One trial takes more than any node has; `key` of the spec, dotted, says how much."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class Backend(Protocol):
     """Runs segments in slots. Built open; `close` releases all that it holds.
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.backends.base import BackendError
+from orchestrator.backends.base import BackendError, TooLargeError
 from orchestrator.resources import Steps
 
 ANSWER_S = 60.0
@@ -102,12 +102,14 @@ class Cluster:
         return "the cluster has " + ", ".join(each)
 
     def nodes_for(self, cpus: float, gpus: float) -> list[Node]:
-        """The nodes on which a trial can run. Raises BackendError where there is none."""
+        """The nodes on which a trial can run. Raises TooLargeError where there is none."""
         nodes = [node for node in self.nodes if node.room(cpus, gpus) > 0]
         if not nodes:
-            raise BackendError(
+            scarce = gpus > max((node.gpus for node in self.nodes), default=0.0)
+            raise TooLargeError(
+                f"resources.{'gpus' if scarce else 'cpus'}_per_trial",
                 f"a trial asks for {gpus:g} GPUs and {cpus:g} CPUs, and no node has them: "
-                f"{self.told}; lower gpus_per_trial or cpus_per_trial, or start such a node first"
+                f"{self.told}; lower gpus_per_trial or cpus_per_trial, or start such a node first",
             )
         return nodes
 

@@ -285,7 +285,7 @@ class RayBackend:
     def _tend_late(self, member: Member, now: float) -> None:
         waited = now - member.since
         every_s = TELL_EVERY_S if waited < self._patience_s else LATE_EVERY_S
-        if now - self._told_at > every_s:
+        if min(waited, now - self._told_at) > every_s:
             self._told_at = now
             late = sum(member.arrived is None for member in self._crew.members)
             self._tell(f"waiting for {late} workers since {waited:.0f} s: {self._cluster.told}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.backends import seats, worker
-from orchestrator.backends.base import BackendError
+from orchestrator.backends.base import BackendError, TooLargeError
 from orchestrator.backends.cluster import Cluster, Node
 from orchestrator.backends.grounds import Grounds, block_sizes
 from orchestrator.demand import Demand
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 def rooms_on(cluster: Cluster, demand: Demand, slots: int | None) -> list[tuple[Node, int]]:
     """The nodes on which trials can run, and how many slots each has when nothing else runs there.
 
-    Raises BackendError where no node holds the largest trial, or the slots asked for do not fit on
-    a cluster that cannot grow.
+    Raises TooLargeError where no node holds the largest trial, BackendError where the slots asked
+    for do not fit on a cluster that cannot grow.
     """
     for kind in demand.kinds:
-        cluster.nodes_for(kind.cpus, kind.gpus or 0.0)
+        cluster.nodes_for(kind.cpus, kind.gpus or 0.0)  # so that one trial's lack is told as such
     cpus, gpus = demand.slot.cpus, demand.slot.gpus or 0.0
     rooms = [(node, node.room(cpus, gpus)) for node in cluster.nodes_for(cpus, gpus)]
     largest = demand.largest_slots
     if max(room for _, room in rooms) < largest:
-        raise BackendError(
+        raise TooLargeError(
+            f"resources.{'gpus' if gpus else 'processes'}_per_trial",
             f"a trial of {demand.kinds[-1].said} takes {largest} slots of {gpus:g} GPUs and "
             f"{cpus:g} CPUs each, all on one node, and no node has so many: {cluster.told}; "
-            "lower what the largest take, or cpus_per_trial"
+            "lower what the largest take, or cpus_per_trial",
         )
     room = sum(room for _, room in rooms)
     if cluster.own and slots is not None and slots > room:

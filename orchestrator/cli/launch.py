@@ -50,9 +50,10 @@ def launch(
     from orchestrator.assembly.folders import folder_of
     from orchestrator.assembly.plan import kept_sizes, plan_of
     from orchestrator.assembly.session import check_resumable
-    from orchestrator.assembly.specs import read_spec
+    from orchestrator.assembly.specs import located, read_spec
 
-    read, pool = read_spec(spec, [*(overrides or ()), *(set_ or ())])
+    assignments = [*(overrides or ()), *(set_ or ())]
+    read, pool = read_spec(spec, assignments)
     begun = check_resumable(folder_of(read), read)
     if begun is None:
         planned = plan_of(read, pool)
@@ -66,7 +67,8 @@ def launch(
     else:
         speech.say(f"{read.name} was begun before: going on with it")
         _found(begun)
-    return _drive(read, pool, allow_drift, verbose, quiet, json)
+    with located(spec, assignments):
+        return _drive(read, pool, allow_drift, verbose, quiet, json)
 
 
 def resume(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.assembly.specs import located
 from orchestrator.backends.base import BackendError
 from orchestrator.backends.ray import RayBackend
 from orchestrator.demand import demand_of
@@ -24,6 +25,7 @@ from tests.orchestrator.backends import ray_nodes
 from tests.orchestrator.backends.fakes import STEP, fake_train, pool
 from tests.orchestrator.backends.test_shared_seats import BATCH, END, followers
 from trainers.config import TrainConfig
+from trainers.documents import SpecError
 from trainers.loop import train
 
 SMALL, LARGE = 10, 1000
@@ -221,3 +223,20 @@ def test_what_no_node_holds_is_refused_before_anything_starts(
     steps = {k: Steps.model_validate(v) if isinstance(v, dict) else v for k, v in given.items()}
     with pytest.raises(BackendError, match=words):
         RayBackend(fakes(good=SMALL, slow=LARGE), tmp_path, train=fake_train, **steps)
+
+
+def test_a_demand_too_large_for_the_cluster_is_told_at_its_place_in_the_file(
+    nodes: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "version: 1\nname: large\ntrial: {}\nresources:\n"
+        f"  gpus_per_trial: {{by: params, 0: 1, {LARGE}: 4}}\n"
+    )
+    gpus = Steps.model_validate({"by": "params", "0": 1, str(LARGE): 4})
+    with pytest.raises(SpecError) as refusal, located(str(file), []):
+        RayBackend(fakes(good=SMALL, slow=LARGE), tmp_path, train=fake_train, gpus_per_trial=gpus)
+    told = str(refusal.value)
+    assert told.startswith(f"{file}:5:19  resources.gpus_per_trial  a trial asks for 4 GPUs")
+    assert "lower gpus_per_trial" in told
+    assert told.endswith("Nothing was started.")

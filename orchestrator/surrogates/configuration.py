@@ -76,10 +76,19 @@ class Encoding:
         ]
         return np.array(rows, dtype=np.float64).reshape(len(candidates), -1)
 
-    def distances(self, left: Sequence[Candidate], right: Sequence[Candidate]) -> FloatArray:
+    def distances(
+        self,
+        left: Sequence[Candidate],
+        right: Sequence[Candidate],
+        *,
+        size: float = 1.0,
+        settings: float = 1.0,
+    ) -> FloatArray:
         """Squared distances (left, right): numeric features in their units, a differing word
-        WORD_GAP of them."""
+        WORD_GAP of them. `size`: what a unit of the first three features counts; `settings`: one
+        of a numeric setting."""
         gap = self.columns(left)[:, None, :] - self.columns(right)[None, :, :]
+        gap *= np.array([size] * 3 + [settings] * len(self.numbers))
         total: FloatArray = (gap * gap).sum(axis=2)
         for key, _ in self.words:
             a = np.array([_word(_value(candidate, key)) for candidate in left])

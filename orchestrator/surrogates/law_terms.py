@@ -17,10 +17,11 @@ all, bend at the trial's own first, or where these are on the mean for one that 
 From the "end" they grow backwards: at the end of its horizon a run deviates from the law by its
 own offset and slope alone, and the earlier a place, the less it tells of that. That is for laws:
 rooted at the start, what may happen to one run on its way is counted against the law at every
-target, where no purchase could lower it, and the late rows of a long run count least.
+target, where no purchase could lower it, and the late rows of a long run count least. A unit of
+size then counts half and one of a setting twice: what size does is the law's to tell.
 
-Sizes were set by hand, bend's on generated pools (worlds, crossings, bad rates) and on backtests
-within the first quarter of recorded curves.
+Sizes were set by hand; bend's, and what those units count, on generated pools (worlds, crossings,
+bad rates) and on backtests inside the first quarter or half of recorded curves.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from orchestrator.surrogates.gaussian import integrated_walk
 from orchestrator.surrogates.prefixes import Rows
 from orchestrator.values import Candidate, FloatArray, IntArray
 
-CONFIGURATION_SCALE = 2.5  # e-folds of size or of a setting
+CONFIGURATION_SCALE = 2.5  # units of the encoding
+UNITS = {"start": (1.0, 1.0), "end": (0.5, 2.0)}  # what one of size counts, and one of a setting
 SHAPE_SCALE = 1.5  # e-folds of tokens
 MISFIT_SCALE = 0.6  # e-folds of size
 
@@ -120,7 +122,10 @@ class Kernels:
 
         tilts (left, right): products of the tokens' shares in the loss.
         """
-        gap = self.encoding.distances(left.candidates, right.candidates)
+        size, settings = UNITS[self.rooted]
+        gap = self.encoding.distances(
+            left.candidates, right.candidates, size=size, settings=settings
+        )
         likeness = np.exp(-0.5 * gap / CONFIGURATION_SCALE**2)[left.trial][:, right.trial]
         same = (left.names[:, None] == right.names[None, :]).astype(np.float64)
         here, there = left.log_tokens[:, None], right.log_tokens[None, :]

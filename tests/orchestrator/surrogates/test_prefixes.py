@@ -79,3 +79,16 @@ def test_draws_have_the_covariance_asked_for() -> None:
     assert factor(np.eye(2)) == pytest.approx(np.eye(2))
     with pytest.raises(np.linalg.LinAlgError):
         factor(np.array([[1.0, 0.0], [0.0, -1.0]]))
+
+
+def test_units_of_size_and_of_settings_count_as_told() -> None:
+    """Twice the size at one rate, and twice the rate at one size: log 2 squared each, weighed."""
+    small, large, fast = (
+        replace(candidate(name, size, settings=(("rate", rate),)), horizon=10**9)
+        for name, size, rate in (("a", 10**8, 1e-3), ("b", 2 * 10**8, 1e-3), ("c", 10**8, 2e-3))
+    )
+    encoding = Encoding.of([small, large, fast])
+    apart = encoding.distances([small], [large, fast], size=0.5, settings=2.0)[0]
+    alike = encoding.distances([small], [large, fast])[0]
+    assert apart == pytest.approx(alike * np.array([0.25, 4.0]))
+    assert alike == pytest.approx(np.log(2.0) ** 2)

@@ -23,8 +23,8 @@ from orchestrator.values import NO_MORE, Anneal, Checkpoint, Decision
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annealed:
     """`policy`, then annealing. `share` of the budget pays for the branches, or of what hours and
-    money of the `purse` buy where that is less; each decays over `decay` of the tokens its trunk
-    has seen; `stopped` stopped trials are sampled."""
+    money of the `purse` buy where that is less, and each fits the hours that are left; each decays
+    over `decay` of the tokens its trunk has seen; `stopped` stopped trials are sampled."""
 
     policy: Policy
     share: float
@@ -46,13 +46,16 @@ class Annealed:
         if decisions or state.in_flight or _annealed(state):
             return decisions
         left = min(state.remaining, self._set_aside(state) - state.ledger.branches)
+        prices = self.purse.prices(state)
+        hours = prices.hours_left
         for trial, checkpoint, why in self._in_order(state):
             if any(branch.origin == checkpoint for branch in trial.branches):
                 continue
             tokens = checkpoint.tokens + self._decay_tokens(trial, checkpoint)
             cost = trial.candidate.flops(tokens) - trial.candidate.flops(checkpoint.tokens)
-            if cost <= left:
-                left -= cost
+            takes = prices.hours_over(trial.candidate, tokens - checkpoint.tokens)
+            if cost <= left and takes <= hours:
+                left, hours = left - cost, hours - takes
                 decisions.append(
                     Anneal(
                         trial=trial.id,

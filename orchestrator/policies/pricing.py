@@ -111,10 +111,11 @@ class Prices:
 
     def hours(self, candidate: Candidate, tokens: int) -> float:
         """GPU-hours of training a candidate on to `tokens`; none where no pace is known."""
-        pace = self.pace
-        return (
-            0.0 if pace is None else self._hours(pace, candidate, tokens - self._stands(candidate))
-        )
+        return self.hours_over(candidate, tokens - self._stands(candidate))
+
+    def hours_over(self, candidate: Candidate, tokens: int) -> float:
+        """GPU-hours of one segment of so many tokens; none where no pace is known."""
+        return 0.0 if self.pace is None else self._hours(self.pace, candidate, tokens)
 
     def together(self, goals: Sequence[tuple[Candidate, int]]) -> int:
         """How many of these (candidate, tokens), from the first on, fit together; one a

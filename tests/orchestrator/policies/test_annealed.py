@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.events import Decided, Event, PointReported, SegmentEnded, Started
 from orchestrator.policies.annealed import Annealed
+from orchestrator.policies.base import Policy
 from orchestrator.policies.ending import stops
 from orchestrator.policies.pricing import Purse
 from orchestrator.policies.successive_halving import SuccessiveHalving
@@ -24,7 +25,7 @@ def annealed(share: float = 0.2, stopped: int = 2) -> Annealed:
     return Annealed(policy=inner, share=share, decay=0.2, stopped=stopped)
 
 
-def obeyed(state: SweepState, policy: Annealed) -> tuple[SweepState, list[Event]]:
+def obeyed(state: SweepState, policy: Policy) -> tuple[SweepState, list[Event]]:
     """Everything the policy decides, done at once by an ideal worker."""
     made: list[Event] = []
     while decisions := policy.decide(state):
@@ -197,6 +198,29 @@ def test_longer_trunks_of_a_raised_budget_are_annealed_in_their_turn() -> None:
     assert again.ledger.branches <= 0.2 * again.terms.budget
     after = {name: len(trial.branches) for name, trial in again.trials.items()}
     assert after == before | {grown.id: before[grown.id] + 1}
+
+
+def test_decays_stay_within_the_hours_that_are_left() -> None:
+    state, _ = obeyed(fresh(POOL, BUDGET), SuccessiveHalving(spend_out=False))
+    state = replace(state, terms=replace(state.terms, budget=10 * state.terms.budget))
+    free = Annealed(policy=Nothing(), share=0.9, decay=0.2, stopped=2)
+
+    prices = Purse(gpu_hours=10.0).prices(state)
+
+    def takes(decisions: list[Decision]) -> float:
+        found = [(d, state.trials[d.trial]) for d in decisions if isinstance(d, Anneal)]
+        return sum(
+            prices.hours_over(trial.candidate, d.tokens - trial.trunk.checkpoint.tokens)
+            for d, trial in found
+            if trial.trunk.checkpoint is not None
+        )
+
+    every = free.decide(state)
+    left = 0.5 * takes(every)
+    purse = Purse(gpu_hours=state.ledger.gpu_s / 3600 + left)
+    some = replace(free, purse=purse).decide(state)
+    assert 0 < len(some) < len(every)
+    assert takes(some) <= left
 
 
 class Nothing:

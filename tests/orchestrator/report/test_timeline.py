@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from orchestrator.events import (
     AttemptLost,
     Closed,

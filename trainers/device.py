@@ -1,6 +1,6 @@
 """The one place where device, precision and threads are chosen.
 
-Touches torch's process-wide thread count and matmul precision, nothing else. CUDA is used when
+Touches torch's process-wide thread count, matmul precision and reserve of memory. CUDA is used when
 there is one. Precision `auto` is bf16 compute over fp32 master weights wherever the hardware
 multiplies bf16 itself: GPUs since Ampere, and CPUs with AMX or AVX512-BF16, where a step is 1.5 to
 2 times as fast as in fp32 from 64 channels up (`scripts/bench_trainer.py`); else fp32. It depends
@@ -10,6 +10,7 @@ sweep records and compares on resuming. On a CPU attention stays in fp32 (`train
 
 from __future__ import annotations
 
+import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -72,9 +73,15 @@ def choose_device(config: TrainConfig) -> Device:
     """
     available = torch.cuda.is_available()
     if config.device == "cuda" and not available:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
         raise DeviceError(
             f"device is 'cuda' but torch {torch.__version__} sees no CUDA device; "
-            "use device: auto, or install a CUDA build of torch"
+            + (
+                "this process was started without one (CUDA_VISIBLE_DEVICES is empty): give it "
+                "one, or use device: auto"
+                if hidden
+                else "use device: auto, or install a CUDA build of torch"
+            )
         )
     cuda = available and config.device != "cpu"
     precision = config.precision

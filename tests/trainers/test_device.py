@@ -46,9 +46,13 @@ def test_the_description_is_plain(make_config: Make) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
-def test_absent_cuda(make_config: Make) -> None:
+def test_absent_cuda(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device(make_config(device="auto")).device.type == "cpu"
-    with pytest.raises(DeviceError, match="use device: auto"):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(DeviceError, match="use device: auto, or install"):
+        choose_device(make_config(device="cuda"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceError, match=r"started without one .* use device: auto"):
         choose_device(make_config(device="cuda"))
 
 

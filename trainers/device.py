@@ -1,7 +1,7 @@
 """The one place where device, precision and threads are chosen.
 
-Touches torch's process-wide thread count, matmul precision and reserve of memory. CUDA is used when
-there is one. Precision `auto` is bf16 compute over fp32 master weights wherever the hardware
+Touches torch's process-wide thread count, matmul precision and reserve of memory. CUDA is used
+where there is one. Precision `auto` is bf16 compute over fp32 master weights wherever the hardware
 multiplies bf16 itself: GPUs since Ampere, and CPUs with AMX or AVX512-BF16, where a step is 1.5 to
 2 times as fast as in fp32 from 64 channels up (`scripts/bench_trainer.py`); else fp32. It depends
 on the machine alone, so that all trials of a sweep share it, and is part of `describe`, which a

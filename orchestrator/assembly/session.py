@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.assembly import parts, raising, reading
-from orchestrator.assembly.caps import cap_of, raised
+from orchestrator.assembly.caps import cap_of, raised, uses
 from orchestrator.assembly.folders import SweepFolder, folder_of
 from orchestrator.assembly.refusal import Interrupted, Refused
 from orchestrator.assembly.standing import unusable
@@ -27,7 +27,7 @@ from orchestrator.journal import FileJournal, JournalError, JournalHeld, Journal
 from orchestrator.pool import Pool
 from orchestrator.spec import SweepSpec, canonical_json, frozen_differences, spec_digest
 from orchestrator.state import SweepState
-from orchestrator.values import Environment
+from orchestrator.values import Environment, Used
 
 if TYPE_CHECKING:
     from orchestrator.assembly.concluding import Written
@@ -57,7 +57,8 @@ class Ended:
     MLflow's records went and `charts` the page of their curves (None where they were not wanted
     or not told yet), `raised` the assignments under which a sweep goes on whose caps are spent,
     `unusable` why one that is done has nothing for a law, `unheard` why the stop rules that its
-    spec asks for did not end it, `more` the assignment under which it would go on."""
+    spec asks for did not end it, `more` the assignment under which it would go on; `used` what is
+    used of each part of the budget."""
 
     folder: SweepFolder
     outcome: Outcome
@@ -68,6 +69,7 @@ class Ended:
     unusable: str | None = None
     unheard: str | None = None
     more: str | None = None
+    used: tuple[Used, ...] = ()
 
 
 def check_resumable(folder: SweepFolder, spec: SweepSpec) -> reading.Sweep | None:
@@ -166,6 +168,7 @@ def drive(spec: SweepSpec, pool: Pool, wishes: Wishes) -> Ended:
         unusable=unusable(outcome.state) if outcome.kind == "done" else None,
         unheard=unheard(spec, outcome.state) if outcome.kind == "done" else None,
         more=raising.more_of(spec, outcome.state),
+        used=uses(spec, outcome.state),
     )
 
 
@@ -195,6 +198,7 @@ def tell_again(sweep: reading.Sweep, spec: SweepSpec, wishes: Wishes) -> Ended:
         unusable=unusable(state),
         unheard=unheard(sweep.spec, state),
         more=raising.more_of(sweep.spec, state),
+        used=uses(sweep.spec, state),
     )
 
 

@@ -209,6 +209,8 @@ def _told(ended: Ended, json: bool) -> int:
     if written.recommended is not None:
         speech.say(written.recommended, style="bold")
     speech.say(f"ended    {state.closed}")
+    told = [f"{each.amount:.3g} of {each.budget:.3g} {each.unit}" for each in ended.used]
+    speech.say(f"used     {', '.join(told)}")
     if ended.unheard is not None:
         speech.say(f"         {ended.unheard}", style="yellow")
     if ended.more is not None:

@@ -90,7 +90,9 @@ def test_a_sweep_that_its_hours_or_money_ended_goes_on_with_more(
     assert first.state.terms.budget > 2 * first.state.ledger.spent, "FLOPs do not bind here"
     assert more_of(first.spec, first.state) == f"budget.{key}=24"
     assert resumed(first, f"budget.{key}=24") == 0
-    assert f"goes on: budget.{key} 12 -> 24" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"goes on: budget.{key} 12 -> 24" in said
+    assert f" of 24 {'dollars' if key == 'dollars' else 'GPU-hours'}, " in said, "used of each"
     second = read_sweep(first.folder)
     assert second.state.session == 2
     assert second.state.closed is not None

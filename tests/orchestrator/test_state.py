@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from orchestrator.demand import demand_of
 from orchestrator.events import (
     AttemptLost,
     Closed,
@@ -251,6 +254,30 @@ def test_device_seconds_add_up_over_attempts() -> None:
         point(100, attempt=2, s=4.0),
     )
     assert state.ledger.device_s == 9.0
+
+
+def test_gpu_seconds_count_what_each_start_took_and_of_old_journals_what_the_spec_says() -> None:
+    events = [
+        decided(extend(100)),
+        replace(started(100), gpus=4.0, slots=(0, 1, 2, 3)),
+        point(40, s=2.0),
+        AttemptLost(trial=A, attempt=1, reached=40, cause="died", reason="killed"),
+        started(100, attempt=2),
+        point(100, attempt=2, s=3.0),
+        SegmentEnded(trial=A, attempt=2, tokens=100),
+    ]
+    assert after(*events).ledger.gpu_s == 4 * 2.0 + 3.0
+    state = fresh(POOL, 1e9)
+    demand = demand_of(POOL.candidates, (), gpus=0.5)
+    state = fold(replace(state, terms=replace(state.terms, demand=demand)), events)
+    assert state.ledger.gpu_s == 4 * 2.0 + 0.5 * 3.0
+    assert [timing.gpus for timing in state.trials[A].timings] == [0.5]
+
+
+def test_a_start_on_several_slots_takes_them_until_it_ends() -> None:
+    begun = after(decided(extend(100)), replace(started(100), slots=(4, 5)))
+    assert begun.taken == 2
+    assert apply(begun, SegmentEnded(trial=A, attempt=1, tokens=100)).taken == 0
 
 
 @pytest.mark.parametrize(

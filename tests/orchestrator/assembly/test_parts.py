@@ -60,7 +60,7 @@ def test_active_serves_the_aim_of_the_sweep(aim: str, tmp_path: Path) -> None:
 
 def test_hours_hold_policies_that_lay_out_shares(tmp_path: Path) -> None:
     from orchestrator.policies.annealed import Annealed
-    from orchestrator.policies.pricing import Within
+    from orchestrator.policies.within import Within
 
     path = str(specs.live(tmp_path))
     spec, _ = read_spec(path, ["policy=frontier", "budget={flops: 60%, gpu_hours: 2}"])

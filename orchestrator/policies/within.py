@@ -21,6 +21,11 @@ LEAST = 0.25
 """Of what a purchase asks for; less than that in tokens is not worth a start-up."""
 
 
+SMALL = 0.02
+"""Of the hours; a purchase is cut to no less, or what the estimate leaves over each time would be
+bought in ever smaller pieces."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Within:
     """`policy` under `purse`."""
@@ -58,6 +63,7 @@ def within(policy: Policy, purse: Purse) -> Policy:
 def _cut(decisions: Sequence[Decision], prices: Prices) -> list[Decision]:
     """The decisions with each purchase as long as the hours that are left pay for, in order."""
     left, kept = prices.hours_left, list[Decision]()
+    least = SMALL * prices.budget / prices.hour
     for decision in decisions:
         if not isinstance(decision, Extend):
             kept.append(decision)
@@ -68,7 +74,10 @@ def _cut(decisions: Sequence[Decision], prices: Prices) -> list[Decision]:
         stands = trial.trunk.tokens if trial is not None else 0
         if tokens - stands < LEAST * (decision.tokens - stands):
             continue
-        left -= prices.hours(candidate, tokens)
+        takes = prices.hours(candidate, tokens)
+        if tokens < decision.tokens and takes < least:
+            continue
+        left -= takes
         if tokens < decision.tokens:
             why = f"{decision.reason}; cut to what the hours that are left pay for"
             decision = replace(decision, tokens=tokens, reason=why, expected=None)

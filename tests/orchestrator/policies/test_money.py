@@ -204,6 +204,21 @@ def test_a_purchase_is_cut_to_the_hours_that_are_left() -> None:
     assert told and all(isinstance(d, Stop) and d.reason.startswith(NO_MORE) for d in told)
 
 
+def test_what_is_left_over_is_not_bought_in_ever_smaller_pieces() -> None:
+    candidate = POOL.candidates[-1]
+    trial = paced_once(candidate).trials[candidate.id]
+    state = replace(
+        fresh(POOL, POOL.exhaustive_flops),
+        trials={candidate.id: replace(trial, timings=())},
+        ledger=paced_once(candidate).ledger,
+    )
+    asked = Extend(trial=candidate.id, tokens=102 * candidate.end // 1000, reason="more")
+    # A second of a hundred and one is left: half of what is asked for, and a start-up for nothing.
+    purse = Purse(gpu_hours=101 / 3600, flops_per_s=candidate.cost / 1000)
+    decisions = within(Asks(asked), purse).decide(state)
+    assert decisions and all(isinstance(decision, Stop) for decision in decisions)
+
+
 @dataclass(frozen=True)
 class Asks:
     """A policy that always asks for the same."""

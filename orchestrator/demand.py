@@ -79,17 +79,22 @@ class Demand:
 
     @property
     def largest_slots(self) -> int:
-        """Slots of the segment that takes the most."""
-        return max(self.slots_of(kind) for kind in self.kinds)
+        """Slots of the segment that takes the most, or of one GPU: no block is less."""
+        if not self.varies:
+            return 1
+        return max(self.share, *(self.slots_of(kind) for kind in self.kinds))
 
     @property
     def slot(self) -> Takes:
-        """What a slot must hold: `gpus` where those that take several whole ones share it out."""
+        """What a slot must hold: `gpus` where those that take several whole ones share it out, an
+        even part of one where several sit on it, used up by them or not."""
         if not self.varies:
             return self.smallest
         parts = [(kind, self.slots_of(kind)) for kind in self.kinds]
         first, slots = parts[0]
-        gpus = first.gpus if not first.gpus else first.gpus / slots
+        gpus = first.gpus
+        if gpus:
+            gpus = gpus / slots if gpus >= 1 else 1 / self.share
         return Takes(gpus=gpus, cpus=max(kind.cpus / count for kind, count in parts))
 
     def takes(self, candidate: Candidate, tokens: int) -> Takes:

@@ -46,8 +46,11 @@ class Node:
     gpus: float
 
     def room(self, cpus: float, gpus: float) -> int:
-        """How many trials of that size fit when nothing else runs there."""
+        """How many trials of that size fit when nothing else runs there; a part of a GPU is on
+        one."""
         by_gpus = math.inf if gpus == 0 else self.gpus / gpus
+        if 0 < gpus < 1:
+            by_gpus = self.gpus * math.floor(1 / gpus + _SLACK)
         by_cpus = math.inf if cpus == 0 else self.cpus / cpus
         room = min(by_gpus, by_cpus)
         return 1 if room == math.inf else math.floor(room + _SLACK)

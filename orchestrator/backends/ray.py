@@ -217,9 +217,10 @@ class RayBackend:
                 return
             self._listen(SLICE_S)
         late = sum(member.arrived is None for member in crew.members)
-        if late < len(crew.members):
-            crew.without_late()
-        if late == len(crew.members) or not crew.holds_the_largest:
+        if late == len(crew.members):
+            raise self._nobody()
+        crew.without_late()
+        if not crew.holds_the_largest:
             raise self._nobody()
         self._tell(
             f"going on with {crew.slots} slots: {late} workers did not come within "

@@ -63,7 +63,8 @@ def test_who_takes_one_number_takes_one_slot_of_it() -> None:
         ((2, 2, 3), [2, 2, 3], 1.0),
         ((0.5, 1, 4), [1, 2, 8], 0.5),
         ((0.25, 0.4, 1), [1, 2, 4], 0.25),
-        ((0.4, 1, 2), [1, 2, 4], 0.4),
+        ((0.4, 1, 2), [1, 2, 4], 0.5),
+        ((0.7, 1, 2), [1, 1, 2], 1.0),
     ],
 )
 def test_a_slot_is_what_all_are_multiples_of(
@@ -75,6 +76,14 @@ def test_a_slot_is_what_all_are_multiples_of(
     assert slots(found) == taken
     assert found.slot.gpus == pytest.approx(slot)
     assert found.largest_slots == taken[-1]
+
+
+def test_a_part_of_a_gpu_beside_a_larger_one_fills_no_more_than_whole_gpus() -> None:
+    """Slots are counted by GPU: where two of 0.4 sit on one, the rest of it is nobody's, and a
+    block of slots is a whole GPU even where none takes one."""
+    found = demand(gpus=steps("params", n0=0.25, n100=0.5, n1000=0.75))
+    assert slots(found) == [1, 2, 3]
+    assert found.largest_slots == 4
 
 
 def test_only_what_the_pool_can_take_is_a_kind() -> None:

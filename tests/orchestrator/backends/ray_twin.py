@@ -87,10 +87,11 @@ class Method:
 
 @dataclass
 class Twin:
-    """The cluster: `room` for so many workers."""
+    """The cluster: `room` for so many workers, of `cpus` where others have taken some."""
 
     storage: Path
     room: int
+    cpus: int = 0
     workers: list[Worker] = field(default_factory=list[Worker])
     own: bool = True
     has_gpus: bool = False
@@ -125,7 +126,7 @@ class Twin:
     # what it asks of its cluster
 
     def nodes_for(self, cpus: float, gpus: float) -> list[Node]:
-        return [Node(id="0" * 6, name="here", cpus=float(self.room), gpus=0.0)]
+        return [Node(id="0" * 6, name="here", cpus=float(self.cpus or self.room), gpus=0.0)]
 
     def admit(self, *_: Any) -> None: ...
 
@@ -150,10 +151,17 @@ class HiredFrom:
 
 
 def backend_on(
-    monkeypatch: pytest.MonkeyPatch, storage: Path, *, slots: int, patience_s: float, **more: Any
+    monkeypatch: pytest.MonkeyPatch,
+    storage: Path,
+    *,
+    slots: int,
+    patience_s: float,
+    room: int | None = None,
+    **more: Any,
 ) -> tuple[RayBackend, Twin]:
-    """A backend whose workers all came, and the cluster below it."""
-    twin = Twin(storage, room=slots)
+    """A backend whose workers all came, or of whom as many came as there was `room` for; and the
+    cluster below it."""
+    twin = Twin(storage, room=slots if room is None else room, cpus=slots)
     monkeypatch.setattr(Cluster, "open", lambda *_: twin)
     for name in ("remote", "get", "wait"):
         monkeypatch.setattr(ray, name, getattr(twin, name))

@@ -59,6 +59,27 @@ def of(**steps: float) -> Demand:
     return demand_of(candidates, (), gpus=given, cpus=2.0)
 
 
+@pytest.mark.parametrize(
+    ("small", "large"), [(0.25, 0.5), (0.25, 0.75), (0.4, 1), (0.7, 2), (0.5, 4), (1, 4), (0.3, 2)]
+)
+def test_blocks_take_the_gpus_that_the_node_has(small: float, large: float) -> None:
+    demand = of(small=small, large=large)
+    slot = demand.slot
+    room = Node(id="a", name="a", cpus=256.0, gpus=8.0).room(slot.cpus, slot.gpus or 0.0)
+    sizes = block_sizes(
+        (room,), smallest=1, largest=demand.largest_slots, share=demand.share, slots=None
+    )
+    bundles = [bundle["GPU"] for size in sizes for bundle in seats.block(size, demand)]
+    assert sum(bundles) == 8
+    assert all(gpus == int(gpus) for gpus in bundles), "Ray reserves whole ones above one"
+    assert max(sizes) >= demand.slots_of(demand.kinds[-1])
+
+
+def test_a_node_holds_no_more_parts_of_gpus_than_each_gpu_does() -> None:
+    node = Node(id="a", name="a", cpus=64.0, gpus=4.0)
+    assert [node.room(1.0, gpus) for gpus in (0.25, 0.4, 0.7, 1.0, 3.0)] == [16, 8, 4, 4, 1]
+
+
 def test_a_block_is_one_bundle_or_one_a_gpu_where_gpus_are_shared() -> None:
     assert seats.block(4, of(small=1, large=4)) == [{"CPU": 8.0, "GPU": 4.0}]
     assert seats.block(2, of(small=2, large=4)) == [{"CPU": 4.0, "GPU": 4.0}]

@@ -60,6 +60,16 @@ def test_a_segment_in_a_seat_that_never_comes_back_waits_for_a_worker(
     ]
 
 
+@pytest.mark.parametrize(("slots", "came"), [(2, 1), (4, 2), (4, 1), (3, 2)])
+def test_a_session_begins_with_the_workers_that_came(
+    slots: int, came: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half of them too."""
+    backend, _ = backend_on(monkeypatch, tmp_path, slots=slots, room=came, patience_s=PATIENCE_S)
+    assert backend.environment.slots == came
+    backend.close()
+
+
 def test_who_waits_longest_for_a_worker_is_next(crippled: tuple[RayBackend, Twin]) -> None:
     """The driver starts another at every end: it must not overtake the one in the dead seat."""
     backend, _ = crippled

@@ -19,7 +19,7 @@ from orchestrator.assembly.folders import SweepFolder
 from orchestrator.assembly.parts import in_words
 from orchestrator.assembly.reading import Sweep
 from orchestrator.assembly.recommending import recommendation
-from orchestrator.assembly.stoprules import unheard
+from orchestrator.assembly.stoprules import two_widths, unheard
 from orchestrator.report.conclusions import Bounded, Conclusions, Question
 from orchestrator.spec import SweepSpec
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """A report on disk, and what it says; `recommended`, the candidate that a sweep of that aim
-    names, in a sentence."""
+    names, in a sentence; `widths`, why the policy's own half-widths are not the answer's."""
 
     conclusions: Conclusions
     report: Path
@@ -40,6 +40,7 @@ class Written:
     plane: Path
     journal: Path
     recommended: str | None = None
+    widths: str | None = None
 
     def publish(self, window: MlflowSink) -> None:
         """Hand the law and the files to MLflow's record of the sweep."""
@@ -99,6 +100,7 @@ def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
         plane=folder.plane,
         journal=folder.journal,
         recommended=recommended,
+        widths=two_widths(sweep.spec, conclusions.target),
     )
 
 
@@ -139,7 +141,7 @@ def _material(sweep: Sweep, conclusions: Conclusions, recommended: str | None) -
             *sweep.pool.notes,
             *_notes(sweep),
         ),
-        ending=_ending(sweep),
+        ending=_ending(sweep, conclusions),
         commands=_commands(sweep.folder),
     )
 
@@ -164,17 +166,16 @@ def _facts(sweep: Sweep) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _ending(sweep: Sweep) -> str:
-    """What is used of hours and money, why the sweep ended, and why what may end one earlier did
-    not; in sentences."""
+def _ending(sweep: Sweep, conclusions: Conclusions) -> str:
+    """What is used of hours and money, why the sweep ended, why what may end one earlier did not,
+    and why its widths are not the answer's; in sentences."""
     state = sweep.state
     caps = [used for used in uses(sweep.spec, state) if used.unit != "FLOPs"]
     said = [f"{used.amount:.3g} of {used.budget:g} {used.unit} are used" for used in caps]
     if state.closed is not None:
         said.append(f"the sweep ended: {state.closed}")
-    why = unheard(sweep.spec, state)
-    if why is not None:
-        said.append(why)
+    doubts = (unheard(sweep.spec, state), two_widths(sweep.spec, conclusions.target))
+    said += [why for why in doubts if why is not None]
     return " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
 
 

@@ -1,9 +1,12 @@
-"""What ends a sweep before its budget: told in the plan, and, where it did not, why it did not.
+"""What ends a sweep before its budget: told in the plan, and, where it did not, why it did not;
+and how the width that it goes by differs from the answer's.
 
 Touches nothing.
 """
 
 from __future__ import annotations
+
+import math
 
 from orchestrator import blocks
 from orchestrator.assembly.surrogates import surrogate_of
@@ -11,6 +14,8 @@ from orchestrator.policies.base import Policy
 from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.policies.trust import Believer
 from orchestrator.policies.unheard import Unheard, doubt, named
+from orchestrator.report import words
+from orchestrator.report.conclusions import Answer
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
 from orchestrator.values import NO_MORE
@@ -69,7 +74,24 @@ def unheard(spec: SweepSpec, state: SweepState) -> str | None:
     if state.closed is None:
         return None
     stated = ", ".join(f"{name} {getattr(spec.policy, name):g}" for name in asked)
-    return f"what was asked for ({stated}) was not reached before the budget was spent"
+    return f"what was asked for ({stated}) was not reached by what was bought"
+
+
+def two_widths(spec: SweepSpec, answer: Answer | None) -> str | None:
+    """Why the half-widths that the policy names are not that of the answer at the target, in a
+    sentence; None where it names none, or the answer has no interval."""
+    if not isinstance(spec.policy, blocks.Active) or spec.aim != "target" or answer is None:
+        return None
+    low, high = answer.loss.low, answer.loss.high
+    if low is None or high is None or not 0 < low < high:
+        return None
+    half = 0.5 * math.log(high / low)
+    return (
+        f"the interval of the answer is ± {half:.2g} of log loss ({words.share(spec.law.level)}), "
+        "drawn from the trials alone; the half-widths at the target that the policy names (90 %) "
+        "are of its own belief, which also holds what laws are usually like and by which it buys: "
+        "on few trials one may be several times the other, so plan by the wider"
+    )
 
 
 def _untrusted(spec: SweepSpec, state: SweepState) -> str | None:

@@ -215,6 +215,8 @@ def _told(ended: Ended, json: bool) -> int:
         speech.say(f"         {ended.unheard}", style="yellow")
     if ended.more is not None:
         speech.say(f"         more budget goes on: {resume_command} {ended.more}")
+    if written.widths is not None:
+        speech.say(f"widths   {written.widths}")
     speech.say(f"report   {written.report}")
     speech.say(f"picture  {written.plane}")
     speech.say(f"law      {written.law}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from orchestrator.assembly.concluding import conclude_sweep
+from orchestrator.assembly.folders import find
 from orchestrator.assembly.parts import initial_state, policy_of
 from orchestrator.assembly.plan import plan_of
+from orchestrator.assembly.reading import read_sweep
 from orchestrator.assembly.specs import read_spec
-from orchestrator.assembly.stoprules import foretold, unheard
+from orchestrator.assembly.stoprules import foretold, two_widths, unheard
+from orchestrator.cli.app import run
 from orchestrator.events import Decided, PointReported, Started
 from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.policies.unheard import Unheard
@@ -90,8 +95,28 @@ def test_a_width_that_was_not_reached_is_told(tmp_path: Path) -> None:
     spec, state = read(tmp_path, "policy={kind: active, half_width: 0.1}", TARGET)
     assert unheard(spec, seen(spec, state, closed=None)) is None, "it may yet be reached"
     said = unheard(spec, seen(spec, state, closed="it is over"))
-    assert (
-        said == "what was asked for (half_width 0.1) was not reached before the budget was spent"
-    )
+    assert said == "what was asked for (half_width 0.1) was not reached by what was bought"
     spent = NO_MORE + NOTHING_FITS + ", 3 GPU-seconds"
     assert unheard(spec, seen(spec, state, closed=spent)) == said
+
+
+def test_why_the_policys_width_is_not_the_answers_is_told_at_the_end_and_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("policy={kind: active, half_width: 0.1}", "law.forms=[chinchilla]", TARGET)
+    assert run(["launch", str(specs.recorded(tmp_path)), "-q", *asked]) == 0
+    sweep = read_sweep(find("ladder", str(tmp_path / "sweeps")))
+    answer = conclude_sweep(sweep).target
+    assert answer is not None and answer.loss.low is not None and answer.loss.high is not None
+    why = two_widths(sweep.spec, answer)
+    half = 0.5 * math.log(answer.loss.high / answer.loss.low)
+    assert why is not None and f"± {half:.2g} of log loss (90 %)" in why
+    assert "are of its own belief" in why and "plan by the wider" in why
+    assert f"widths   {why}" in capsys.readouterr().err
+    said = f"{why[0].upper()}{why[1:]}."
+    assert said in sweep.folder.report.read_text()
+    assert said in sweep.folder.summary.read_text()
+    bare = replace(answer, loss=replace(answer.loss, low=None, high=None))
+    assert two_widths(sweep.spec, bare) is None, "one width alone needs no explanation"
+    other, _ = read(tmp_path, RECOMMEND, DEPLOYED)
+    assert two_widths(other, answer) is None, "it names no half-width"

@@ -161,10 +161,10 @@ class LawPosterior:
 
 def boxed(known: Parameter, values: Array, interval: tuple[float, float]) -> tuple[float, float]:
     """The interval of a parameter's published values, cut to its box. A box that ends at the
-    smallest loss of the rows, which a law does not keep, ends where the draws end; one of a
-    parameter that moves with the centre is none."""
+    smallest loss of the rows, which a law does not keep, ends where the draws end; of one that
+    moves with the centre, which scales it, zero alone stands."""
     if known.moves:
-        return interval
+        return (max(interval[0], 0.0) if known.lower == 0 else interval[0]), interval[1]
     upper = float(values.max()) if known.upper is None else known.upper
     lower = known.lower
     if known.logarithmic:

@@ -217,6 +217,8 @@ def test_a_widened_interval_stays_in_the_parameters_box():
             low, high = bounds[known.name]
             upper = runs.loss.min() if known.upper is None else known.upper
             assert known.lower <= low < high <= upper + 1e-12, known.name
+        else:
+            assert 0 <= bounds[known.name][0] < bounds[known.name][1], known.name
     free = interval_of(
         posterior.samples()["E"],
         np.float64(posterior.law.parameters["E"]),
@@ -224,3 +226,16 @@ def test_a_widened_interval_stays_in_the_parameters_box():
         posterior.widened(0.9),
     )
     assert free[1] > runs.loss.min()  # so that the box is what holds it
+
+
+def test_a_scale_that_some_draws_do_without_has_no_interval_below_zero():
+    """Draws of A at zero have no logarithm, so they were widened as they are."""
+    runs = runs_from_curves(curves_of_truth())
+    law = fit(CHINCHILLA, runs)
+    draw = np.array(law.working)
+    draws = [draw * (1.0, 0.2 * (k // 5), 1.0, 1.0, 1.0) for k in range(55)]
+    posterior = replace(
+        bootstrap(law, runs, draws=20), draws=tuple(map(tuple, draws)), rescaling=3.0
+    )
+    low, high = posterior.parameter_intervals(0.9)["A"]
+    assert low == 0.0 < high

@@ -46,7 +46,7 @@ def check_annealed(
         except FitError as error:
             notes.append(f"not checked without the largest {share:.0%} of the sizes: {error}")
             break  # a law that its first cut does not carry is not carried by the second
-    return Calibration(checks=tuple(checks), notes=tuple(notes))
+    return Calibration(checks=tuple(checks), notes=tuple(notes), what="sizes")
 
 
 def held_out_law(

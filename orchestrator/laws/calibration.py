@@ -99,10 +99,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """All checks of a law. notes: in words, what could not be checked."""
+    """All checks of a law. notes: in words, what could not be checked; shares are of `what`."""
 
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
+    what: str = "trials"
 
     @property
     def factor(self) -> float:
@@ -117,7 +118,7 @@ class Calibration:
             return None
         worst = max(failing, key=lambda check: check.factor)
         return (
-            f"without the largest {worst.share:.0%} of the trials the law errs at them by"
+            f"without the largest {worst.share:.0%} of the {self.what} the law errs at them by"
             f" {worst.error:.2g} where {worst.expected:.2g} was to be expected: its intervals are"
             f" widened {self.factor:.3g} times"
         )

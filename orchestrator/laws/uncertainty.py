@@ -170,7 +170,8 @@ def boxed(known: Parameter, values: Array, interval: tuple[float, float]) -> tup
     if known.logarithmic:
         lower = math.exp(lower)
         upper = upper if known.upper is None else math.exp(min(upper, 700.0))
-    return max(interval[0], lower), min(interval[1], upper)
+    low, high = (min(max(end, lower), upper) for end in interval)
+    return low, high
 
 
 def interval_of(

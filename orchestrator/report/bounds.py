@@ -18,8 +18,10 @@ _SIZES_TRIED = 240
 def parameters_of(
     law: LawFit, posterior: LawPosterior | None, level: float
 ) -> tuple[tuple[str, str, Bounded], ...]:
-    """Name, meaning and value of every parameter, with its interval where there are draws."""
-    bounds = posterior.parameter_intervals(level) if posterior else {}
+    """Name, meaning and value of every parameter, with its interval where there are draws that
+    differ: those that all rest at an end of a range, or at one node of a grid, give none."""
+    found = posterior.parameter_intervals(level) if posterior else {}
+    bounds = {name: (low, high) for name, (low, high) in found.items() if low < high}
     return tuple(
         (
             known.name,

@@ -354,6 +354,7 @@ def test_a_law_that_errs_at_larger_sizes_is_widened() -> None:
 
     found = check_annealed(build, curves, ends)
     assert found.factor > 1.5 and found.warning is not None
+    assert "% of the sizes the law errs" in found.warning, "sizes are held out here, not trials"
     law = build(curves, ends)
     wide = widened(law, found.factor).posterior.interval(1e10, 1e12)
     low, high = law.posterior.interval(1e10, 1e12)

@@ -239,3 +239,14 @@ def test_a_scale_that_some_draws_do_without_has_no_interval_below_zero():
     )
     low, high = posterior.parameter_intervals(0.9)["A"]
     assert low == 0.0 < high
+
+
+def test_draws_far_from_the_law_do_not_turn_an_interval_round():
+    """Widened about a value well below all draws, both ends lay beyond the box, one was cut."""
+    runs = runs_from_curves(curves_of_truth())
+    posterior = bootstrap(fit(CHINCHILLA, runs), runs, draws=20)
+    draws = np.array(posterior.draws)
+    draws[:, 3] = np.linspace(1.4, 1.5, len(draws))
+    posterior = replace(posterior, draws=tuple(map(tuple, draws)), rescaling=3.0)
+    low, high = posterior.parameter_intervals(0.9)["alpha"]
+    assert low <= high <= 1.5

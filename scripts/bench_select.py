@@ -200,10 +200,14 @@ def predicted(learner: Any, form: LineForm, market: Market) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it. Exit code 2 where the data is not there."""
+    """Run it. Exit code 2 where the data is not there, or the fitter cannot fit for a rule."""
     asked = arguments(argv)
     if not (asked.folder / "laws.yaml").is_file():
         print(f"there is no {asked.folder}/laws.yaml; name the data by --folder", file=sys.stderr)
+        return 2
+    several = [rule for rule in asked.rule or () if rule.endswith(AVERAGED)]
+    if asked.fitter == "lbfgsb" and several:
+        print(f"--fitter lbfgsb fits one form; leave out {', '.join(several)}", file=sys.stderr)
         return 2
     laws = YAML(typ="safe").load(asked.folder / "laws.yaml")
     budgets = [float(word) / 100 for word in asked.budget.split(",")]

@@ -88,3 +88,12 @@ def test_what_is_held_is_not_run_again(
 def test_no_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--folder", str(tmp_path)]) == 2
     assert "laws.yaml" in capsys.readouterr().err
+
+
+def test_a_fitter_of_one_form_is_asked_for_no_average(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would have told the first form's solutions as those of all."""
+    words = ["--folder", str(folder), "--fitter", "lbfgsb", "--rule", "published_averaged"]
+    assert main([*words, "--seeds", "1"]) == 2
+    assert "fits one form; leave out published_averaged" in capsys.readouterr().err

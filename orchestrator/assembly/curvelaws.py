@@ -14,6 +14,7 @@ from orchestrator.assembly.refusal import Refused
 from orchestrator.laws.curves import CurveLaw, fit_curves
 from orchestrator.laws.errors import FitError
 from orchestrator.report import words
+from orchestrator.report.answers import interval
 from orchestrator.report.conclusions import Bounded, Conclusions
 
 
@@ -27,6 +28,7 @@ class CurvesSaid:
     params: float | None = None
     tokens: float | None = None
     loss: Bounded | None = None
+    level: float = 0.9
     why_not: str | None = None
 
     @property
@@ -36,7 +38,7 @@ class CurvesSaid:
             return f"law of curves: {self.why_not}"
         if self.loss is None or self.params is None or self.tokens is None:
             return f"law of curves: of {len(self.law.trials)} trials, and no plan to ask it for"
-        said = in_words(self.loss, self.params, self.tokens)
+        said = in_words(self.loss, self.params, self.tokens, self.level)
         return f"{said}, before annealing" if self.beside_annealed else said
 
     def to_json(self) -> dict[str, object]:
@@ -62,9 +64,12 @@ def curves_said(
     if target is None or target.params is None or target.tokens is None:
         return CurvesSaid(law=law)
     params, tokens = target.params.value, target.tokens.value
-    loss = loss_of(law, params, tokens, conclusions.question.level)
+    level = conclusions.question.level
+    loss = loss_of(law, params, tokens, level)
     annealed = "annealed" in target.phases and "annealed" not in evidence.phases
-    return CurvesSaid(law=law, beside_annealed=annealed, params=params, tokens=tokens, loss=loss)
+    return CurvesSaid(
+        law=law, beside_annealed=annealed, params=params, tokens=tokens, loss=loss, level=level
+    )
 
 
 def loss_of(law: CurveLaw, params: float, tokens: float, level: float) -> Bounded:
@@ -74,10 +79,10 @@ def loss_of(law: CurveLaw, params: float, tokens: float, level: float) -> Bounde
     return Bounded(value=value, low=value - reach, high=value + reach)
 
 
-def in_words(loss: Bounded, params: float, tokens: float) -> str:
-    """What the law of curves says of a plan."""
+def in_words(loss: Bounded, params: float, tokens: float, level: float) -> str:
+    """What the law of curves says of a plan, with the level of its interval."""
     return (
         "law of curves (an offset a trial, a drift beyond the rows):"
-        f" {words.bounded(loss, words.loss)} at {words.amount(params)} params,"
+        f" {interval(loss, level)} at {words.amount(params)} params,"
         f" {words.amount(tokens)} tokens"
     )

@@ -201,7 +201,7 @@ class _Asker:
         curves = self.file.curves
         if curves is not None and known.inputs == ("N", "D") and "annealed" not in known.phases:
             plain = loss_of(curves, inputs["N"], inputs["D"], self.level)
-            notes = (*notes, in_words(plain, inputs["N"], inputs["D"]))
+            notes = (*notes, in_words(plain, inputs["N"], inputs["D"], self.level))
         if flops is not None:
             plan, more = self._optimum(laws, known, flops.value)
             notes = (*notes, *more)

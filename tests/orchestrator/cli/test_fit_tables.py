@@ -118,6 +118,7 @@ def test_annealed_ends_beside_stable_points_give_a_law_of_annealed_loss(
     assert "the law says an annealed loss of" in said
     beside = said[said.index("law of curves (") :]
     assert beside.endswith("tokens, before annealing")
+    assert " (90 %: " in beside
 
 
 def test_an_annealed_end_belongs_to_the_trunk_of_its_own_curve_id(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from orchestrator.laws.calibration import Calibration, Check
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.law import LawWarning
 from orchestrator.policies.exhaustive import Exhaustive
@@ -212,6 +213,30 @@ def test_without_draws_no_interval_is_checked(monkeypatch: pytest.MonkeyPatch) -
     plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
     less = annealed(plain, gain=0.1).conclusions(forms=(), draws=0).laws[-1]
     assert less.law is not None and less.posterior is None
+
+
+def test_an_annealed_law_that_fails_two_checks_tells_the_factor_that_widens_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(factor: float, what: str) -> Calibration:
+        check = Check(share=0.2, rows=3, error=0.1, expected=0.01, factor=factor, fails=True)
+        return Calibration(checks=(check,), notes=(), what=what)
+
+    plain = swept(Exhaustive(), 1.0, *curves_of(rates=(1e-2,)))
+    ladder = annealed(plain, gain=0.1)
+    monkeypatch.setattr(
+        "orchestrator.report.annealing.check_annealed", lambda *_: failing(1.5, "sizes")
+    )
+    monkeypatch.setattr(
+        "orchestrator.laws.stable.calibration_of", lambda *_: failing(2.5, "trials")
+    )
+    less = ladder.conclusions(forms=("chinchilla",)).laws[-1]
+    told = [doubt for doubt in less.doubts if "are widened" in doubt]
+    assert len(told) == 1 and told[0].endswith(
+        "of the trials the law errs at them by 0.1 where"
+        " 0.01 was to be expected: its intervals are widened 2.5 times"
+    )
+    assert less.posterior is not None and less.posterior.rescaling == 2.5
 
 
 def test_of_two_annealed_laws_the_surer_answers() -> None:

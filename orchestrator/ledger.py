@@ -31,7 +31,8 @@ class Ledger:
     """FLOPs spent on journalled progress, reserved by decisions, and lost to repetition.
 
     `branches` is the part of spent and reserved that annealing branches took; `device_s` sums the
-    training seconds that workers reported, `gpu_s` those of each GPU that they trained on.
+    training seconds that workers reported, `gpu_s` those of each GPU that they trained on,
+    `branch_gpu_s` the part of these on branches.
     """
 
     spent: int = 0
@@ -40,3 +41,4 @@ class Ledger:
     branches: int = 0
     device_s: float = 0.0
     gpu_s: float = 0.0
+    branch_gpu_s: float = 0.0

@@ -343,6 +343,7 @@ def _point(state: SweepState, trial: Trial, index: int, event: PointReported) ->
         state.ledger,
         device_s=state.ledger.device_s + elapsed,
         gpu_s=state.ledger.gpu_s + elapsed * track.gpus,
+        branch_gpu_s=state.ledger.branch_gpu_s + (elapsed * track.gpus if index else 0.0),
     )
     barren = () if fresh else state.barren
     state = replace(state, ledger=ledger, points=state.points + fresh, barren=barren)

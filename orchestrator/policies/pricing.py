@@ -160,7 +160,8 @@ class Purse:
 
     `gpus`: those of one trial, 1 on CPUs, of the one with the fewest where they differ;
     `flops_per_s`: of one such worker, as the user states it; `peak`: the device's, of an
-    environment.
+    environment. `aside`: which share of the user's caps is annealing's, and not in these: branches
+    are paid from it, as far as it goes.
     """
 
     gpu_hours: float | None = None
@@ -169,6 +170,7 @@ class Purse:
     gpus: float = 1.0
     flops_per_s: float | None = None
     peak: Callable[[Environment], float | None] = _no_speed
+    aside: float = 0.0
 
     @property
     def capped(self) -> bool:
@@ -176,11 +178,12 @@ class Purse:
         return bool(self._caps())
 
     def part(self, share: float) -> Purse:
-        """A purse of a share of the caps."""
+        """A purse of a share of the caps, the rest of which is annealing's."""
         return replace(
             self,
             gpu_hours=None if self.gpu_hours is None else share * self.gpu_hours,
             dollars=None if self.dollars is None else share * self.dollars,
+            aside=1.0 - share,
         )
 
     def spent_hours(self, state: SweepState) -> float:
@@ -200,14 +203,11 @@ class Purse:
         if pace is None:
             return flops
         unit, hour, most = min(caps, key=lambda cap: cap[2])
-        flying = sum(
-            _on_its_way(pace, state.pool.position(trial.id), track)
-            for trial in state.trials.values()
-            if not trial.out
-            for track in trial.tracks
-            if track.unfinished
-        )
-        left = max(0.0, most - self.spent_hours(state) - flying / 3600 * self.gpus)
+        trunks, branches = _flying(pace, state)
+        taken = self.spent_hours(state) + (trunks + branches) / 3600 * self.gpus
+        of_branches = (state.ledger.branch_gpu_s + branches * self.gpus) / 3600
+        taken -= min(of_branches, most * self.aside / (1.0 - self.aside))
+        left = max(0.0, most - taken)
         left = left * math.exp(-MARGIN * pace.noise)
         known = replace(flops, hours_left=left, pace=pace, gpus=self.gpus)
         needed = state.remaining / self.speed(state, pace) / 3600 * self.gpus
@@ -267,6 +267,17 @@ class Purse:
         if peak is None:
             return None
         return Speed(flops_per_s=PEAK_SHARE * self.gpus * peak, sd=PEAK_SD)
+
+
+def _flying(pace: Pace, state: SweepState) -> tuple[float, float]:
+    """Seconds that trunks, and branches, have still to run."""
+    found = [0.0, 0.0]
+    for trial in state.trials.values():
+        for index, track in enumerate(trial.tracks):
+            if track.unfinished and not trial.out:
+                place = state.pool.position(trial.id)
+                found[index > 0] += _on_its_way(pace, place, track)
+    return found[0], found[1]
 
 
 def _on_its_way(pace: Pace, place: int, track: Track) -> float:

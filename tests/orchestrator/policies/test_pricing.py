@@ -13,7 +13,7 @@ from orchestrator.policies.pricing import IN_FLOPS, Purse, in_words
 from orchestrator.policies.uniform import Uniform
 from orchestrator.policies.within import within
 from orchestrator.state import SweepState, fold
-from orchestrator.values import Checkpoint, Environment, Extend, Point
+from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point
 from tests.orchestrator.worlds import fresh, small_pool
 
 POOL, _ = small_pool()
@@ -133,6 +133,39 @@ def test_what_is_spent_and_on_its_way_is_no_longer_left() -> None:
     order = Extend(trial=other.id, tokens=1000, reason="a test")
     after = purse.prices(fold(state, [Decided(policy="p", decisions=(order,))]))
     assert after.left == pytest.approx(before.left - margin * before.of(other, 0, 1000))
+
+
+def test_hours_of_branches_are_paid_from_what_was_set_aside_as_far_as_it_goes() -> None:
+    """Trunks that go on under a raised cap had paid for the decays, beside the share kept back."""
+    trunk = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    trial = trunk.trials[FIRST.id]
+    at = replace(trial, trunk=replace(trial.trunk, checkpoint=Checkpoint(tokens=1000, path="c")))
+    trunk = replace(trunk, trials={FIRST.id: at})
+    whole = Purse(gpu_hours=40 / 3600)
+    purse = whole.part(0.75)  # 30 s, and 10 for annealing
+
+    def left(state: SweepState, purse: Purse) -> float:
+        prices = purse.prices(state)
+        assert prices.pace is not None
+        return 3600 * prices.hours_left * math.exp(1.2816 * prices.pace.noise)
+
+    def annealed(seconds: float) -> SweepState:
+        point = Point(tokens=1200, flops=float(FIRST.flops(1200)), loss=2.9, elapsed_s=seconds / 2)
+        return fold(
+            trunk,
+            [
+                Decided(policy="p", decisions=(Anneal(trial=FIRST.id, tokens=1200, reason=""),)),
+                Started(trial=FIRST.id, attempt=2, until=1200, branch=0, gpus=2.0),
+                PointReported(trial=FIRST.id, attempt=2, point=point),
+                SegmentEnded(trial=FIRST.id, attempt=2, tokens=1200),
+            ],
+        )
+
+    assert left(trunk, purse) == pytest.approx(24)
+    assert annealed(8.0).ledger.branch_gpu_s == 8
+    assert left(annealed(8.0), whole) == pytest.approx(26)
+    assert left(annealed(8.0), purse) == pytest.approx(24)
+    assert left(annealed(14.0), purse) == pytest.approx(20), "4 s more than were set aside"
 
 
 def test_a_segment_on_four_gpus_counts_each_and_teaches_the_pace_of_one() -> None:

@@ -74,7 +74,7 @@ def unheard(spec: SweepSpec, state: SweepState) -> str | None:
     if state.closed is None:
         return None
     stated = ", ".join(f"{name} {getattr(spec.policy, name):g}" for name in asked)
-    return f"what was asked for ({stated}) was not reached by what was bought"
+    return f"the stop rules that were asked for ({stated}) were not met by what was bought"
 
 
 def two_widths(spec: SweepSpec, answer: Answer | None) -> str | None:

@@ -95,7 +95,8 @@ def test_a_width_that_was_not_reached_is_told(tmp_path: Path) -> None:
     spec, state = read(tmp_path, "policy={kind: active, half_width: 0.1}", TARGET)
     assert unheard(spec, seen(spec, state, closed=None)) is None, "it may yet be reached"
     said = unheard(spec, seen(spec, state, closed="it is over"))
-    assert said == "what was asked for (half_width 0.1) was not reached by what was bought"
+    rule = "the stop rules that were asked for (half_width 0.1)"
+    assert said == f"{rule} were not met by what was bought"
     spent = NO_MORE + NOTHING_FITS + ", 3 GPU-seconds"
     assert unheard(spec, seen(spec, state, closed=spent)) == said
 

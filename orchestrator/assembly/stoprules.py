@@ -7,6 +7,7 @@ Touches nothing.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from orchestrator import blocks
 from orchestrator.assembly.surrogates import surrogate_of
@@ -15,10 +16,12 @@ from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.policies.trust import Believer
 from orchestrator.policies.unheard import Unheard, doubt, named
 from orchestrator.report import words
-from orchestrator.report.conclusions import Answer
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
 from orchestrator.values import NO_MORE
+
+if TYPE_CHECKING:
+    from orchestrator.report.conclusions import Answer
 
 Forecasting = blocks.Frontier | blocks.Recommend | blocks.Active
 

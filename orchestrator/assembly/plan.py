@@ -92,6 +92,7 @@ def plan_of(
         here = max(_path_with(workers, rungs) + decay, math.ceil(whole / workers))
     # Of GPUs, as caps count them: a worker may hold a part of one, or several.
     gpus = spec.resources.gpus_counted
+    demand = demand_for(spec, pool)
     hours = whole / flops_per_s / 3600 * gpus if flops_per_s else None
     price = spec.budget.dollars_per_gpu_hour
     dollars = hours * price if hours is not None and price is not None else None
@@ -118,8 +119,8 @@ def plan_of(
         notes=(
             *foretold(spec),
             *pool.notes,
-            *_shared(spec, pool, demand_for(spec, pool)),
-            *_in_step(spec, pool),
+            *_shared(spec, pool, demand),
+            *_in_step(spec, pool, demand),
         ),
     )
     return _with_warnings(plan, spec, pool)
@@ -173,7 +174,7 @@ def _sizes_said(sizes: list[int]) -> str:
     return " to ".join(format_quantity(size) for size in ends) + " parameters"
 
 
-def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
+def _in_step(spec: SweepSpec, pool: Pool, demand: Demand) -> tuple[str, ...]:
     """That trials of one shape train as one, where they may."""
     most = spec.resources.lockstep
     if most == 1:
@@ -182,7 +183,7 @@ def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
     largest = max((count for key, count in shapes.items() if key is not None), default=1)
     if largest == 1:
         return ("resources.lockstep changes nothing: no two candidates are of one shape",)
-    many = min(most, largest) if most != "auto" else _by_shape(spec, pool)
+    many = min(most, largest) if most != "auto" else _by_shape(spec, pool, demand)
     if not many:
         return ("resources.lockstep: auto stacks nothing: no shape here gains by it",)
     told = (
@@ -195,9 +196,9 @@ def _in_step(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
     return (told,)
 
 
-def _by_shape(spec: SweepSpec, pool: Pool) -> str:
+def _by_shape(spec: SweepSpec, pool: Pool, demand: Demand) -> str:
     """What `lockstep: auto` chooses, for each kind of device that may train the pool; empty where
-    it stacks nothing on any."""
+    it stacks nothing on any. What several processes train from its start to its end is alone."""
     wanted = {c.device for c in pool.configs if isinstance(c, TrainConfig)}
     if "auto" in wanted:
         wanted |= {"cpu"} if spec.resources.gpus_per_trial == 0 else {"cpu", "cuda"}
@@ -206,6 +207,9 @@ def _by_shape(spec: SweepSpec, pool: Pool) -> str:
     for device in sorted(wanted - {"auto"}):
         sizes: dict[int, list[int]] = {}
         for candidate, config in zip(pool, pool.configs, strict=True):
+            ends = (candidate.tokens_per_step, candidate.end)
+            if all(demand.takes(candidate, tokens).size > 1 for tokens in ends):
+                continue
             many = min(most_of("auto", config, device), alike[pool.stack_key(candidate.id)])
             if many > 1:
                 sizes.setdefault(many, []).append(candidate.params)

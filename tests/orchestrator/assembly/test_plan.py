@@ -162,5 +162,12 @@ def test_lockstep_auto_is_told_by_shape(tmp_path: Path) -> None:
     assert re.match(here + " trials of one shape", told("trial.device=cpu"))
     assert re.match(here + " trials of one shape", told("resources.gpus_per_trial=0"))
     assert re.match(here + r", 2 \(.* parameters\) on a GPU trials", told("trial.device=auto"))
+    shared = "resources.processes_per_trial={by: params, 0: 1, 5K: 2}"
+    on_two = plan_of(*read_spec(path, ["resources.backend=ray", shared]))
+    stacked = plan_of(
+        *read_spec(path, ["resources.backend=ray", shared, "resources.lockstep=auto"])
+    )
+    (note,) = set(stacked.notes) - set(on_two.notes)
+    assert note.startswith("up to 2 (2.82K parameters) on a CPU trials")
     large = [*LARGE, "resources.lockstep=auto"]
     assert any("auto stacks nothing" in note for note in plan_of(*read_spec(path, large)).notes)

@@ -53,6 +53,7 @@ from orchestrator.judge import Contest, Truth, judged
 from orchestrator.judge.recommending import by_forecasts
 from orchestrator.policies.choosing import Rule
 from orchestrator.recorded import RecordedError
+from scripts.kept_lines import records_in
 from scripts.replay_contestants import Contestant, contestants, entry, judges_coverage, shared
 from scripts.replay_records import result, rows
 from scripts.replay_suites import SUITES, VIEWS, Suite, suite
@@ -177,21 +178,8 @@ def gathered(
 
 
 def kept(out: Path | None) -> dict[str, dict[str, Any]]:
-    """Results of earlier runs by key; a line that a kill cut short is left out."""
-    found: dict[str, dict[str, Any]] = {}
-    if out is None or not out.exists():
-        return found
-    text = out.read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        with out.open("a", encoding="utf-8") as file:
-            file.write("\n")
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[record["key"]] = record
-    return found
+    """Results of earlier runs by key."""
+    return {record["key"]: record for record in records_in(out)}
 
 
 def results(tasks: Sequence[Task], jobs: int) -> Iterator[dict[str, Any]]:

@@ -53,6 +53,7 @@ from orchestrator.policies.posterior import Learner, Optima
 from orchestrator.policies.published import Published
 from orchestrator.policies.v_optimal import VOptimal
 from scripts.bench_laws import FOLDER, Part, Task, form_of, r2_of, read, tasks_of
+from scripts.kept_lines import records_in
 from scripts.select_records import records_of, table
 from scripts.select_solvers import LbfgsbFitter
 
@@ -240,22 +241,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def kept(out: Path | None, fixed: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Records of earlier runs with these settings; a line that a kill cut short is left out."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    if out is None or not out.is_file():
-        return found
-    text = out.read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        with out.open("a", encoding="utf-8") as file:
-            file.write("\n")
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if all(record[name] == value for name, value in fixed.items()):
-            found[key_of(record)] = record
-    return found
+    """Records of earlier runs with these settings."""
+    return {
+        key_of(record): record
+        for record in records_in(out)
+        if all(record[name] == value for name, value in fixed.items())
+    }
 
 
 def worked(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from orchestrator.policies.base import Policy, randomness
+from orchestrator.policies.base import Around, randomness
 from orchestrator.policies.pricing import IN_FLOPS, Purse
 from orchestrator.state import SweepState
 from orchestrator.trial import Trial
@@ -21,24 +21,15 @@ from orchestrator.values import NO_MORE, Anneal, Checkpoint, Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Annealed:
+class Annealed(Around):
     """`policy`, then annealing. `share` of the budget pays for the branches, or of what hours and
     money of the `purse` buy where that is less, and each fits the hours that are left; each decays
     over `decay` of the tokens its trunk has seen; `stopped` stopped trials are sampled."""
 
-    policy: Policy
     share: float
     decay: float
     stopped: int
     purse: Purse = IN_FLOPS
-
-    @property
-    def name(self) -> str:
-        return self.policy.name
-
-    @property
-    def watches_points(self) -> bool:
-        return self.policy.watches_points
 
     def decide(self, state: SweepState) -> list[Decision]:
         trunk = self._trunk_only(state)

@@ -7,6 +7,7 @@ again until it returns nothing, so it must not repeat what the state already hol
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,21 @@ class Policy(Protocol):
     def decide(self, state: SweepState) -> list[Decision]:
         """What to do now; an empty list when there is nothing to add."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """A policy that lets another one choose, goes by its name, and says more or less than it."""
+
+    policy: Policy
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    @property
+    def watches_points(self) -> bool:
+        return self.policy.watches_points
 
 
 def ended(state: SweepState) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrator.policies.base import Policy
+from orchestrator.policies.base import Around
 from orchestrator.policies.searching import observed_of
 from orchestrator.policies.trust import Believer
 from orchestrator.state import SweepState
@@ -18,23 +18,14 @@ from orchestrator.values import Decision, Extend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unheard:
+class Unheard(Around):
     """`policy`, whose `settings` (by name) are heard only where `surrogate` is trusted; its
     `believer` is shared, so that asking again costs nothing."""
 
-    policy: Policy
     settings: tuple[str, ...]
     surrogate: Surrogate
     gate: bool
     believer: Believer
-
-    @property
-    def name(self) -> str:
-        return self.policy.name
-
-    @property
-    def watches_points(self) -> bool:
-        return self.policy.watches_points
 
     def decide(self, state: SweepState) -> list[Decision]:
         """What the policy decides; purchases say where a setting could not act."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.policies.base import Policy, ended
+from orchestrator.policies.base import Around, Policy, ended
 from orchestrator.policies.ending import stops
 from orchestrator.policies.pricing import Prices, Purse
 from orchestrator.state import SweepState
@@ -20,26 +20,16 @@ from orchestrator.values import Decision, Extend
 LEAST = 0.25
 """Of what a purchase asks for; less than that in tokens is not worth a start-up."""
 
-
 SMALL = 0.02
 """Of the hours; a purchase is cut to no less, or what the estimate leaves over each time would be
 bought in ever smaller pieces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Within:
+class Within(Around):
     """`policy` under `purse`."""
 
-    policy: Policy
     purse: Purse
-
-    @property
-    def name(self) -> str:
-        return self.policy.name
-
-    @property
-    def watches_points(self) -> bool:
-        return self.policy.watches_points
 
     def decide(self, state: SweepState) -> list[Decision]:
         """What the policy decides under the budget that can be paid for, and as far as it can;

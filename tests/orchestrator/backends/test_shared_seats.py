@@ -37,8 +37,7 @@ def nodes() -> Any:
     return ray_nodes.joined()
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+def tiny_config(tmp_path_factory: pytest.TempPathFactory, *, points: int) -> TrainConfig:
     """Eight sequences a batch, of a text that is made here."""
     text, cache = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("cache")
     for i in range(40):
@@ -52,7 +51,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
                 "max_epochs": 1000,
                 "held_out": 0.3,
             },
-            "evaluation": {"tokens": 512, "points": 32},
+            "evaluation": {"tokens": 512, "points": points},
             "checkpoint": {"every_s": 0.05},
             "schedule": {"warmup": 0.1},
             "batch_tokens": BATCH,
@@ -61,6 +60,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
             "precision": "fp32",
         }
     )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    return tiny_config(tmp_path_factory, points=32)
 
 
 def pool_of(*configs: TrainConfig) -> Pool:

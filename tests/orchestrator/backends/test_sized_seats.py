@@ -23,7 +23,7 @@ from orchestrator.state import SweepState, Terms, fold
 from orchestrator.values import Candidate
 from tests.orchestrator.backends import ray_nodes
 from tests.orchestrator.backends.fakes import STEP, fake_train, pool
-from tests.orchestrator.backends.test_shared_seats import BATCH, END, followers
+from tests.orchestrator.backends.test_shared_seats import END, followers, tiny_config
 from trainers.config import TrainConfig
 from trainers.documents import SpecError
 from trainers.loop import train
@@ -40,27 +40,7 @@ def nodes() -> Any:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
-    text, cache = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("cache")
-    for i in range(40):
-        (text / f"{i}.txt").write_text(f"{i} is a number and so is {i * i}. " * 40)
-    return TrainConfig.model_validate(
-        {
-            "model": {"layers": 1, "width": 16, "context": 32},
-            "data": {
-                "source": str(text),
-                "cache": str(cache),
-                "max_epochs": 1000,
-                "held_out": 0.3,
-            },
-            "evaluation": {"tokens": 512, "points": 16},
-            "checkpoint": {"every_s": 0.05},
-            "schedule": {"warmup": 0.1},
-            "batch_tokens": BATCH,
-            "horizon": END,
-            "device": "cpu",
-            "precision": "fp32",
-        }
-    )
+    return tiny_config(tmp_path_factory, points=16)
 
 
 def sized(configs: dict[str, TrainConfig], **sizes: int) -> Pool:

@@ -20,13 +20,19 @@ class Interrupted(Exception):
 
 @contextmanager
 def told() -> Generator[None]:
-    """Turn the rooms' own refusals into Refused, with their words; bugs pass through."""
-    from orchestrator.backends.base import BackendError
+    """Turn the rooms' own refusals into Refused, with their words, and into Interrupted what is
+    nobody's mistake and may work later; bugs pass through."""
+    from orchestrator.backends.base import BackendError, UnavailableError
     from orchestrator.journal import JournalError
     from orchestrator.recorded import RecordedError
     from trainers.documents import SpecError
 
     try:
         yield
+    except UnavailableError as error:
+        raise Interrupted(
+            f"{error}\nNothing that was journalled is lost: when that is mended, the same command "
+            "goes on."
+        ) from error
     except (BackendError, JournalError, RecordedError, SpecError) as error:
         raise Refused(str(error)) from error

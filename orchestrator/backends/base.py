@@ -18,6 +18,11 @@ class BackendError(RuntimeError):
     """The backend cannot do what was asked: the message names the value, the rule and the fix."""
 
 
+class UnavailableError(BackendError):
+    """The place where it would run is not to be had now. Nothing is wrong with what was asked: the
+    same may work later."""
+
+
 class TooLargeError(BackendError):
     """One trial takes more than any node has; `key` of the spec, dotted, says how much."""
 

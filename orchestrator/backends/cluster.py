@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.backends.base import BackendError, TooLargeError
+from orchestrator.backends.base import BackendError, TooLargeError, UnavailableError
 from orchestrator.resources import Steps
 
 ANSWER_S = 60.0
@@ -71,7 +71,8 @@ class Cluster:
     @classmethod
     def open(cls, address: str | None, slots: int | None, cpus: float, tell: Tell) -> Cluster:
         """The cluster of this process, at the address, at $RAY_ADDRESS, or a new one: the first
-        that there is. Raises BackendError where it cannot be had."""
+        that there is. Raises UnavailableError where nothing answers or Ray does not start,
+        BackendError where the cluster does not take us."""
         address = address or os.environ.get("RAY_ADDRESS") or None
         address = None if address == "local" else address
         _quieten(local=address is None)
@@ -265,7 +266,7 @@ def _start(slots: int | None, cpus: float) -> None:
             _node_ip_address="127.0.0.1",
         )
     except Exception as error:  # that itself is what Ray raises where it started too slowly
-        raise BackendError(
+        raise UnavailableError(
             f"Ray does not start on this machine: {error} Where the machine is busy, try again"
         ) from error
 
@@ -278,7 +279,9 @@ def _connect(address: str) -> None:
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, RayError) as error:
-        raise BackendError(
+        # Ray says so of `auto` too where no cluster is up; where one answers, it gave a cause.
+        away = isinstance(error, OSError) and error.__cause__ is None
+        raise (UnavailableError if away else BackendError)(
             f"cannot join the Ray cluster at {address}: {error}. Where it asks for a token, set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's; "
             "Python and Ray must be of its versions"
@@ -286,7 +289,10 @@ def _connect(address: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Refuse at once what Ray would refuse after half a minute, or not understand."""
+    """Refuse at once what Ray would refuse after half a minute, or not understand.
+
+    Raises UnavailableError where nothing answers, BackendError for what is no address.
+    """
     if "://" in address:
         raise BackendError(
             f"address {address} is not HOST:PORT: run this on a node of the cluster (for example "
@@ -295,10 +301,14 @@ def check_address(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         return
+    if int(port) not in range(1, 2**16):
+        raise BackendError(f"address {address}: ports go from 1 to 65535, and Ray's is 6379")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:
-        raise BackendError(f"nothing answers at {address}: {error}; is the head up?") from error
+        raise UnavailableError(
+            f"nothing answers at {address}: {error}; is the head up?"
+        ) from error
 
 
 def _look() -> Callable[[str, str], dict[str, str]]:
@@ -326,7 +336,9 @@ def _look() -> Callable[[str, str], dict[str, str]]:
 
 def _judge(name: str, found: Any, ours: Mapping[str, str], storage: Path) -> None:
     if isinstance(found, Exception):
-        raise BackendError(f"node {name} cannot be asked whether it is fit: {found}") from found
+        raise UnavailableError(
+            f"node {name} cannot be asked whether it is fit: {found}"
+        ) from found
     if "missing" in found:
         raise BackendError(
             f"node {name} cannot import frontrunner ({found['missing']}): install the release "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.backends import seats, staffing, worker
-from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.base import BackendError, Report, UnavailableError
 from orchestrator.backends.bench import UnfitError
 from orchestrator.backends.cluster import Cluster, check_request
 from orchestrator.backends.crew import Crew
@@ -68,7 +68,8 @@ class RayBackend:
         grace_s: float = 900.0,
         train: worker.Train | None = None,
     ) -> None:
-        """Returns once its workers are ready. Raises BackendError where that cannot be."""
+        """Returns once its workers are ready. Raises BackendError where that cannot be, and
+        UnavailableError where it cannot be now."""
         self._pool = pool
         self._storage = Path(os.path.abspath(storage))
         self._tell = progress or (lambda _: None)
@@ -227,8 +228,8 @@ class RayBackend:
             f"{self._patience_s:.0f} s"
         )
 
-    def _nobody(self) -> BackendError:
-        return BackendError(
+    def _nobody(self) -> UnavailableError:
+        return UnavailableError(
             f"no worker could be placed within {self._patience_s:.0f} s: {self._cluster.told}, "
             "all of it taken by others or gone; free some, or add nodes, and resume"
         )
@@ -379,7 +380,7 @@ class RayBackend:
             another.retry_at = another.since + 2.0**self._deaths
             self._deaths += 1
         if self._deaths >= DEATHS_ON_ARRIVAL:
-            raise BackendError(
+            raise UnavailableError(
                 f"{self._deaths} workers in a row died before they were ready; the last {why}"
             )
         self._told_at = another.since

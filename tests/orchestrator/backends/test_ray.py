@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.backends import cluster as clusters
-from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.base import BackendError, Report, UnavailableError
 from orchestrator.backends.cluster import Cluster
 from orchestrator.backends.ray import RayBackend
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
@@ -264,7 +264,7 @@ def test_a_ray_that_starts_too_slowly_says_so(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "x" * 64)
-    with pytest.raises(BackendError, match=r"timed out during startup\. .* busy, try again"):
+    with pytest.raises(UnavailableError, match=r"timed out during startup\. .* busy, try again"):
         Cluster.open(None, 1, 1.0, lambda _: None)
 
 

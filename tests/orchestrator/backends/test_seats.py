@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.backends.base import BackendError, Report
+from orchestrator.backends.base import BackendError, Report, UnavailableError
 from orchestrator.backends.ray import RayBackend
 from orchestrator.backends.seats import check_precision
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
@@ -103,7 +103,7 @@ def test_without_any_worker_left_the_backend_gives_up(crippled: tuple[RayBackend
     assert isinstance(end, AttemptLost)
     assert (end.trial, end.cause) == ("slow", "died")
     began = time.monotonic()
-    with pytest.raises(BackendError, match="no worker could be placed"):
+    with pytest.raises(UnavailableError, match="no worker could be placed"):
         ends(backend, 1)
     assert time.monotonic() - began >= 0.5 * PATIENCE_S
 

@@ -243,6 +243,21 @@ def test_resume_says_what_it_found(here: Path, capsys: Streams) -> None:
     assert "not started" in said
 
 
+def test_a_cluster_that_is_away_is_waited_for_not_blamed_on_the_spec(
+    here: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = ["resources.backend=ray", "resources.address=127.0.0.1:1"]
+    path = str(specs.live(here))
+    for _ in range(2):  # what the first left behind does not bar the second
+        assert run(["launch", path, "-q", "-y", *ray]) == 75
+        said = capsys.readouterr().err
+        assert "nothing answers at 127.0.0.1:1" in said
+        assert "the same command goes on" in " ".join(said.split())
+    assert run(["launch", path, "-q", "-y", ray[0], "resources.address=127.0.0.1:99999"]) == 2
+    assert "ports go from 1 to 65535" in capsys.readouterr().err
+
+
 def test_a_damaged_journal_is_named_and_left_alone(here: Path, capsys: Streams) -> None:
     assert run(["launch", str(specs.recorded(here)), "-q"]) == 0
     journal = here / "sweeps" / "ladder" / "journal.jsonl"

@@ -37,12 +37,12 @@ class Market:
 
     offers: inputs by name (outputs * Q,). cost (Q,), above zero. owner (Q,): offers of one owner
     are lengths of one run, of which one is bought; it is the trial of the rows known of that run.
-    affordable: what may be spent now. budget: of the whole sweep; total: what all that could be
-    run would cost. places: how many may be bought now. known: rows seen, None before the first;
-    known_cost (rows,): what the run of a row cost. flying: inputs of rows on their way;
-    flying_owner: of each run there. target: inputs where the law must be right. everywhere: inputs
-    of all that could ever be run. seed: of this decision; sweep_seed: of all of them. said: an
-    amount in the unit of cost and budget, in words.
+    affordable: what may be spent now; held: what is kept back beside it, not spent either. budget:
+    of the whole sweep; total: what all that could be run would cost. places: how many may be
+    bought now. known: rows seen, None before the first; known_cost (rows,): what the run of a row
+    cost. flying: inputs of rows on their way; flying_owner: of each run there. target: inputs
+    where the law must be right. everywhere: inputs of all that could ever be run. seed: of this
+    decision; sweep_seed: of all of them. said: an amount in the unit of cost and budget, in words.
     """
 
     offers: Mapping[str, FloatArray]
@@ -61,7 +61,13 @@ class Market:
     seed: int
     sweep_seed: int
     flying_owner: tuple[int, ...] = ()
+    held: float = 0.0
     said: Callable[[float], str] = _in_flops
+
+    @property
+    def spent(self) -> float:
+        """Of the budget, what is gone or on its way."""
+        return self.budget - self.affordable - self.held
 
     @property
     def seen(self) -> int:
@@ -136,7 +142,7 @@ def begun_with(market: Market, *, runs: int, share: float, why: str) -> Choice:
     Where a run is offered at several lengths, it is bought once, as long as an even part of that
     share pays for: no run is begun in halves, and a longer length of one is no further run.
     """
-    spent, picks = market.budget - market.affordable, list[Pick]()
+    spent, picks = market.spent, list[Pick]()
     begun = market.begun
     even = (share * market.budget - spent) / max(1, runs - len(begun)) if share < 1 else 0.0
     for pick in in_order(market, _new_and_long(market, even), why).picks:

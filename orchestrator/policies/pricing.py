@@ -38,13 +38,15 @@ PEAK_SHARE = 0.3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
     """Prices at one state. `budget` and `left` in `unit`; `left` is what is neither spent nor on
-    its way, of hours and money less a margin for the error of a segment's time. `hours_left`: of
-    the caps, in GPU-hours, infinite without one; `hour`: one GPU-hour in the unit."""
+    its way, of hours and money less a margin for the error of a segment's time, `held`, which is
+    not spent either. `hours_left`: of the caps, in GPU-hours, infinite without one; `hour`: one
+    GPU-hour in the unit."""
 
     state: SweepState
     unit: Unit
     budget: float
     left: float
+    held: float = 0.0
     hours_left: float = math.inf
     hour: float = 1.0
     pace: Pace | None = None
@@ -207,13 +209,20 @@ class Purse:
         taken = self.spent_hours(state) + (trunks + branches) / 3600 * self.gpus
         of_branches = (state.ledger.branch_gpu_s + branches * self.gpus) / 3600
         taken -= min(of_branches, most * self.aside / (1.0 - self.aside))
-        left = max(0.0, most - taken)
-        left = left * math.exp(-MARGIN * pace.noise)
+        unspent = max(0.0, most - taken)
+        left = unspent * math.exp(-MARGIN * pace.noise)
         known = replace(flops, hours_left=left, pace=pace, gpus=self.gpus)
         needed = state.remaining / self.speed(state, pace) / 3600 * self.gpus
         if left > 1.001 * needed:  # a budget that was cut to what hours buy binds in hours
             return known
-        return replace(known, unit=unit, budget=most * hour, left=left * hour, hour=hour)
+        return replace(
+            known,
+            unit=unit,
+            budget=most * hour,
+            left=left * hour,
+            held=(unspent - left) * hour,
+            hour=hour,
+        )
 
     def affordable(self, state: SweepState) -> SweepState:
         """The state with a budget that the caps can pay for; the state itself without a cap."""

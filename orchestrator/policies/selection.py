@@ -107,6 +107,7 @@ def market_of(
         cost=np.array([prices.to(o.candidate, o.tokens) for o in offers], dtype=np.float64),
         owner=np.array([state.pool.position(offer.candidate.id) for offer in offers], np.int64),
         affordable=prices.left,
+        held=prices.held,
         budget=prices.budget,
         total=prices.total,
         places=places,

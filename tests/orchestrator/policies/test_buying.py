@@ -87,6 +87,16 @@ def test_a_start_takes_the_first_whatever_it_costs_and_then_its_share() -> None:
     assert not begun_with(tight, runs=5, share=1.0, why="a start").picks
 
 
+def test_a_margin_that_is_kept_back_is_not_spent_on_the_start() -> None:
+    now, _ = market([0, 1], budget=0.05, places=1)
+    kept = replace(now, affordable=0.6 * now.affordable, held=0.4 * now.affordable)
+    assert kept.spent == pytest.approx(now.spent) and kept.spent < 0.01 * now.budget
+    for least in (now, kept):
+        assert len(begun_with(least, runs=9, share=0.25, why="a start").picks) == 1
+    gone = replace(kept, held=0.0)
+    assert not begun_with(gone, runs=9, share=0.25, why="a start").picks
+
+
 def test_an_order_passes_over_what_does_not_fit() -> None:
     now, _ = market([], budget=0.02, places=36)
     order = np.argsort(-now.cost)

@@ -191,6 +191,14 @@ def test_what_is_bought_together_has_to_fit_together() -> None:
     assert "GPU-seconds (6e+06 FLOPs)" in prices.told(FIRST, 2000)
 
 
+def test_the_margin_is_held_and_not_spent() -> None:
+    state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
+    prices = Purse(dollars=0.02, dollars_per_gpu_hour=2.0).prices(state)
+    assert prices.unit == "dollars" and prices.held > 0
+    assert prices.budget - prices.left - prices.held == pytest.approx(6.0 / 3600 * 2.0)
+    assert IN_FLOPS.prices(state).held == 0.0
+
+
 def test_a_policy_of_shares_gets_the_flops_that_the_hours_still_buy() -> None:
     state = ran(fresh(POOL, POOL.exhaustive_flops), FIRST.id, 1000, 6.0)
     hours = (POOL.exhaustive_flops / 1e6 + 6.0) / 3600

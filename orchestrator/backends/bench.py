@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.backends import worker
 from orchestrator.backends.base import Report
+from orchestrator.backends.starving import Kills, kernel_kills
 from orchestrator.backends.together import Key, key_of, run_job
 from orchestrator.events import AttemptLost, PointReported, Started
 
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """A worker that is ready: its host and process, the facts of the place, and the engine's name
-    for it."""
+    """A worker that is ready: its host and process, the facts of the place, what its kernel had
+    killed there before, and the engine's name for it."""
 
     host: str
     pid: int
     facts: tuple[tuple[str, str], ...]
+    kills: Kills | None = None
     node: str = ""
 
 
@@ -76,7 +78,7 @@ class Bench:
             facts = worker.facts(config)
         else:
             facts = worker.versions()
-        return Arrival(host=platform.node(), pid=os.getpid(), facts=facts)
+        return Arrival(host=platform.node(), pid=os.getpid(), facts=facts, kills=kernel_kills())
 
     def begin(self, segments: Sequence[Started], configs: Sequence[RunConfig]) -> None:
         """Run a job; returns at once, and does nothing for one that was begun before."""

@@ -172,10 +172,11 @@ class Cluster:
             task = ray.remote(work).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
             calls[task.remote(*arguments(node))] = node.name
         began = time.monotonic()
+        turn_s = min(TELL_EVERY_S, timeout_s or TELL_EVERY_S)
         answers: dict[str, Any] = {}
         while len(answers) < len(calls):
             waiting = [call for call, name in calls.items() if name not in answers]
-            for call in ray.wait(waiting, num_returns=1, timeout=TELL_EVERY_S)[0]:
+            for call in ray.wait(waiting, num_returns=1, timeout=turn_s)[0]:
                 try:
                     answers[calls[call]] = ray.get(call)
                 except RayTaskError as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from orchestrator.backends.crew import Crew
 from orchestrator.backends.gathering import Gathering
 from orchestrator.backends.grounds import Grounds
 from orchestrator.backends.member import Job, Member
+from orchestrator.backends.starving import KernelWatch
 from orchestrator.backends.together import Key
 from orchestrator.demand import Demand, demand_of
 from orchestrator.events import Cause, Started
@@ -89,6 +91,7 @@ class RayBackend:
         check_request(slots, gpus_per_trial, cpus_per_trial, processes_per_trial)
         demand = self._demanded(gpus_per_trial, cpus_per_trial, processes_per_trial)
         self._cluster = Cluster.open(address, slots, demand.slot.cpus, self._tell)
+        self._kernel = KernelWatch(partial(staffing.kills_on, self._cluster))
         self._crew = self._crew_of(demand, None, 0)
         try:
             if gpus_per_trial is None:
@@ -316,10 +319,10 @@ class RayBackend:
         except RayTaskError as error:
             if call == member.arrival and not isinstance(error.cause, UnfitError):
                 raise BackendError(f"a worker cannot train: {error.cause}") from error
-            self._replace(member, f"failed: {error.cause}")
+            self._died(member, f"failed: {error.cause}")
             return
         except RayError as error:
-            self._replace(member, seats.why_dead(error), starved=seats.starved(error))
+            self._died(member, seats.why_dead(error), starved=seats.starved(error))
             return
         member.out_of_touch = None
         if call == member.arrival:
@@ -365,6 +368,13 @@ class RayBackend:
             for key in list(job.going) if keys is None else keys:
                 self._unsaid.append(job.lost(key, cause, reason))
             member.job = job if job.going else None
+
+    def _died(self, member: Member, why: str, *, starved: bool = False) -> None:
+        """By itself, or by the hand of Ray or of its node's kernel."""
+        there = None if starved else member.arrived
+        killed = there and self._kernel.meanwhile(there.node, there.kills)
+        why = why if killed is None else f"{why.rstrip('.')}; {killed}"
+        self._replace(member, why, starved=starved or killed is not None)
 
     def _replace(self, member: Member, why: str, *, starved: bool = False) -> None:
         """A new worker in the place of one that is dead, or is now killed. A stack whose node was

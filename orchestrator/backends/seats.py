@@ -25,6 +25,7 @@ from orchestrator.backends import sharing, worker
 from orchestrator.backends.base import BackendError
 from orchestrator.backends.bench import Arrival, Bench, UnfitError
 from orchestrator.backends.sharing import Failure, Part, PartError
+from orchestrator.backends.starving import REMEDY
 from orchestrator.demand import Demand, Takes
 
 if TYPE_CHECKING:
@@ -311,10 +312,7 @@ def why_dead(error: Exception) -> str:
     if starved(error):
         _, _, rest = str(error).partition(") was ")
         used = f" ({rest.partition(' (')[0]})" if rest else ""
-        return (
-            f"died: its node ran out of memory{used}: let fewer trials run there (a larger "
-            "resources.cpus_per_trial, fewer workers, fewer in lockstep), or use a smaller model"
-        )
+        return f"died: its node ran out of memory{used}: {REMEDY}"
     text = " ".join(str(error).split())
     for mark in ("Worker exit detail:", "because", ":"):
         _, found, rest = text.partition(mark)

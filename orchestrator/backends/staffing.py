@@ -12,11 +12,14 @@ from orchestrator.backends import seats, worker
 from orchestrator.backends.base import BackendError, TooLargeError
 from orchestrator.backends.cluster import Cluster, Node
 from orchestrator.backends.grounds import Grounds, block_sizes
+from orchestrator.backends.starving import Kills, kernel_kills
 from orchestrator.demand import Demand
 from orchestrator.pool import Pool
 
 if TYPE_CHECKING:
     from trainers.config import DataConfig
+
+ANSWER_S = 10.0
 
 
 def rooms_on(cluster: Cluster, demand: Demand, slots: int | None) -> list[tuple[Node, int]]:
@@ -56,6 +59,15 @@ def grounds_on(rooms: Sequence[tuple[Node, int]], demand: Demand, slots: int | N
         slots=slots,
     )
     return Grounds.of(demand, sizes, lambda size: seats.hold(seats.block(size, demand)))
+
+
+def kills_on(cluster: Cluster, node_id: str) -> Kills | None:
+    """What the kernel of a node has killed; None where it does not say within `ANSWER_S`."""
+    if cluster.own:
+        return kernel_kills()
+    nodes = [node for node in cluster.nodes if node.id == node_id]
+    answers = cluster.on_each(nodes, kernel_kills, lambda _: (), timeout_s=ANSWER_S)
+    return next((found for found in answers.values() if isinstance(found, Kills)), None)
 
 
 def prepare_data(

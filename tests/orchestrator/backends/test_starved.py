@@ -1,12 +1,15 @@
-"""A worker that Ray killed because its node ran out of memory."""
+"""A worker that Ray, or the kernel, killed because its node ran out of memory."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
+from orchestrator.backends import starving
+from orchestrator.backends.starving import KernelWatch, Kills, kernel_kills
 from orchestrator.events import AttemptLost, Started
 from tests.orchestrator.backends.fakes import STEP
 from tests.orchestrator.backends.ray_twin import backend_on
@@ -40,3 +43,101 @@ def test_it_is_told_with_a_remedy_and_a_stack_is_too_large(
         assert "ran out of memory (22.64GB used / 23.54GB limit)" in report.reason
         assert "cpus_per_trial" in report.reason
     backend.close()
+
+
+# As Ray 2.60 tells it, of a worker that something else killed.
+UNTOLD = """The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR \
+Worker exit detail: Worker unexpectedly exits with a connection error code 2. End of file. Some \
+common causes include: (1) the process was killed by the OOM killer, ..."""
+
+
+@dataclass
+class Counter:
+    """The kernel's count of kills, as a worker and the driver read it."""
+
+    place: str = "/sys/fs/cgroup/memory.events"
+    count: int = 3
+
+    def read(self) -> Kills:
+        return Kills(place=self.place, count=self.count)
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    found = Counter()
+    for module in ("bench", "staffing"):
+        monkeypatch.setattr(f"orchestrator.backends.{module}.kernel_kills", found.read)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("trials", "killed", "cause"),
+    [(("slow",), 1, "died"), (("slow", "slow2"), 1, "crowded"), (("slow", "slow2"), 0, "died")],
+)
+def test_what_the_kernel_killed_meanwhile_is_told(
+    trials: tuple[str, ...],
+    killed: int,
+    cause: str,
+    counter: Counter,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
+    (worker,) = twin.workers
+    stack = tuple((trial, 1) for trial in trials) if len(trials) > 1 else None
+    for trial in trials:
+        backend.start(Started(trial=trial, attempt=1, until=30 * STEP, stack=stack))
+    while not backend.poll(0.05):
+        pass
+    counter.count += killed
+    worker.why, worker.dead = RayActorError(error_msg=UNTOLD), True
+    for report in ends(backend, len(trials)):
+        assert isinstance(report, AttemptLost)
+        assert report.cause == cause
+        assert "connection error code 2. End of file" in report.reason
+        said = "meanwhile the kernel of its node killed a process for want of memory: let fewer"
+        assert (said in report.reason) == bool(killed)
+    backend.close()
+
+
+def test_a_kill_is_told_of_deaths_of_that_time_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(starving.time, "monotonic", lambda: now)
+    counts = {"a": 0, "b": 0}
+    watch = KernelWatch(lambda node: Kills(place="/events", count=counts[node]))
+    before = Kills(place="/events", count=0)
+    assert watch.meanwhile("a", before) is None
+    counts["a"] = 2
+    now += 5.0
+    assert "killed 2 processes" in (watch.meanwhile("a", before) or "")
+    now += 5.0
+    assert "killed 2 processes" in (watch.meanwhile("a", before) or ""), "both died of it"
+    now += starving.TOGETHER_S + 1
+    assert watch.meanwhile("a", before) is None, "it was told before"
+    counts["a"] = 3
+    assert "killed a process" in (watch.meanwhile("a", before) or "")
+    assert watch.meanwhile("b", before) is None
+    assert watch.meanwhile("a", None) is None
+    assert watch.meanwhile("a", Kills(place="/other", count=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "file", "count"),
+    [
+        ("0::/system.slice/ray.service\n", "system.slice/ray.service/memory.events", 4),
+        ("0::/../../kubepods/pod7\n", "memory.events", 4),
+        ("4:memory:/docker/f7\n1:cpu:/docker/f7\n0::/\n", "memory/memory.oom_control", 4),
+        ("4:memory:/ray\n0::/\n", "memory/ray/memory.oom_control", 4),
+        ("1:cpu:/\n0::/\n", "nothing", None),
+    ],
+)
+def test_the_count_is_found_where_each_system_keeps_it(
+    groups: str, file: str, count: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "groups").write_text(groups)
+    place = tmp_path / "mounted" / file
+    place.parent.mkdir(parents=True)
+    place.write_text("low 0\noom 9\noom_kill 4\noom_group_kill 1\n")
+    found = kernel_kills(tmp_path / "groups", tmp_path / "mounted")
+    assert found == (None if count is None else Kills(place=str(place), count=count))
+    assert kernel_kills(tmp_path / "absent", tmp_path / "mounted") is None

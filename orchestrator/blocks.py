@@ -32,6 +32,39 @@ Lengths: TypeAlias = Annotated[Count, Field(ge=1, le=8)]
 Aim: TypeAlias = Literal["frontier", "target", "recommend"]
 
 
+_IN_HOURS = {"s": 3600.0, "m": 60.0, "min": 60.0, "h": 1.0, "hours": 1.0, "d": 1 / 24}
+
+
+def _hours(value: object) -> object:
+    """Refuses what is no number of hours, although it is a quantity: a share, or minutes."""
+    if not isinstance(value, str):
+        return value
+    if "%" in value:
+        raise ValueError(
+            f"{value!r} of what? Hours are a number, such as 4 or 0.5; a share of what all would "
+            "cost is for budget.flops"
+        )
+    timed = re.fullmatch(r"([0-9.]+) ?(s|m|min|h|hours|d)", value.strip())
+    if timed is not None and timed[1].count(".") <= 1 and timed[1] != ".":
+        hours = float(timed[1]) / _IN_HOURS[timed[2]]
+        raise ValueError(f"{value!r} has a unit, and this is in hours: write {hours:.4g}")
+    return value
+
+
+def _dollars(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if "%" in value:
+        raise ValueError(f"{value!r} of what? Dollars are a number, such as 50")
+    if "$" in value:
+        raise ValueError(f"{value!r} has a sign, and this is in dollars: write the number alone")
+    return value
+
+
+GpuHours: TypeAlias = Annotated[Number, BeforeValidator(_hours), Field(gt=0)]
+Dollars: TypeAlias = Annotated[Number, BeforeValidator(_dollars), Field(gt=0)]
+
+
 class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -110,9 +143,9 @@ class Budget(Block):
     """
 
     flops: Annotated[float | str, BeforeValidator(_amount)]
-    gpu_hours: Above0 | None = None
-    dollars: Above0 | None = None
-    dollars_per_gpu_hour: Above0 | None = None
+    gpu_hours: GpuHours | None = None
+    dollars: Dollars | None = None
+    dollars_per_gpu_hour: Dollars | None = None
     flops_per_s: Above0 | None = None
     lost: Fraction = 0.1
 

@@ -42,7 +42,7 @@ LawForm: TypeAlias = Annotated[str, Field(max_length=1000), AfterValidator(_law_
 def _one_or_more(value: object) -> object:
     if value in ([], ()):
         raise ValueError("is empty; name a form, such as chinchilla")
-    return value
+    return [value] if isinstance(value, str) else value
 
 
 class LawPlan(Block):

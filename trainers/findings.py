@@ -80,8 +80,35 @@ def _finding(raw: Mapping[str, Any], model: type[BaseModel], data: object) -> Fi
         else:
             got = str(raw["input"])
         return Finding(path=path, message=_unknown_word(got, context))
+    if kind in ("tuple_type", "list_type"):
+        return Finding(path=path, message=_no_list(path, raw))
+    if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
+        return Finding(path=path, message=_no_mapping(model, path, data, raw))
     message = str(raw["msg"]).replace("Input should be", "must be")
     return Finding(path=path, message=f"{message[0].lower()}{message[1:]}, not {_shown(raw)}")
+
+
+def _no_list(path: KeyPath, raw: Mapping[str, Any]) -> str:
+    value = raw["input"]
+    if isinstance(value, Mapping) or value is None or not path:
+        return f"must be a list, not {_shown(raw)}; write one such as [1, 2]"
+    text = str(value)
+    item = text if re.fullmatch(r"[\w.+-]+", text) else f'"{text}"'
+    return f"must be a list, not {_shown(raw)}; write {path[-1]}: [{item}]"
+
+
+def _no_mapping(
+    model: type[BaseModel], path: KeyPath, data: object, raw: Mapping[str, Any]
+) -> str:
+    """What the value has to hold instead: the keys that must be there, else one that may."""
+    fields = _all_fields_at(model, path, data)
+    needed = [name for name, required in fields.items() if required] or sorted(fields)[:1]
+    if not needed or not path:
+        return f"must hold keys, not {_shown(raw)}; write `key: value` in it"
+    inner = ", ".join(f"{name}: ..." for name in needed)
+    more = [name for name in sorted(fields) if name not in needed]
+    others = f" (or {', '.join(more)})" if more else ""
+    return f"must hold keys, not {_shown(raw)}; write {path[-1]}: {{{inner}}}{others}"
 
 
 def _shown(raw: Mapping[str, Any]) -> str:
@@ -133,14 +160,20 @@ def _holds(data: object, step: str | int) -> bool:
 
 def _fields_at(model: type[BaseModel], path: KeyPath, data: object) -> set[str]:
     """The keys that the models reachable at `path` would accept there."""
+    return set(_all_fields_at(model, path, data))
+
+
+def _all_fields_at(model: type[BaseModel], path: KeyPath, data: object) -> dict[str, bool]:
+    """Those keys, and whether each is required."""
     kinds: list[object] = [model]
     for step in path:
         kinds = [inner for kind in _models(kinds, data) for inner in _inner(kind, step)]
         data = typing.cast("Any", data)[step] if _holds(data, step) else None
-    names: set[str] = set()
+    names: dict[str, bool] = {}
     for kind in _models(kinds, data):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            names |= {info.alias or name for name, info in kind.model_fields.items()}
+            for name, info in kind.model_fields.items():
+                names[info.alias or name] = info.is_required()
     return names
 
 

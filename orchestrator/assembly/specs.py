@@ -6,9 +6,10 @@ Reads one file at most; touches nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from orchestrator.assembly.reading import Sweep, moved_to
 from orchestrator.assembly.refusal import Refused
@@ -28,7 +29,12 @@ def read_spec(path: str, overrides: Sequence[str]) -> tuple[SweepSpec, Pool]:
     override that is none."""
     _check_shape(overrides)
     spec, pool = load_sweep(path, overrides)
-    _check_laws(spec)
+    found = _no_laws(spec)
+    if found:
+        document = load_spec_document(path, overrides)
+        raise SpecError(
+            document.problem(_of_form(document, place), message) for place, message in found
+        )
     return spec, pool
 
 
@@ -76,17 +82,36 @@ def changed(sweep: Sweep, overrides: Sequence[str]) -> SweepSpec:
     return new.model_copy(update={"recorded": recorded.model_copy(update={"curves": curves})})
 
 
-def _check_laws(spec: SweepSpec) -> None:
-    """Parse laws in one line before anything is spent. Raises Refused for one that is none."""
+def _no_laws(spec: SweepSpec) -> list[tuple[int, str]]:
+    """The places of laws in one line that are none, and why, before anything is spent."""
     from orchestrator.laws.stated import form_stated, is_line
 
-    for text in spec.law.forms:
+    found: list[tuple[int, str]] = []
+    for place, text in enumerate(spec.law.forms):
         if not is_line(text):
             continue
         try:
             form_stated(text)
         except ValueError as error:
-            raise Refused(f"law.forms: {error}. Nothing was started.") from None
+            found.append((place, f"{error}{_fitted_names(text)}"))
+    return found
+
+
+def _fitted_names(text: str) -> str:
+    """Which names of a law are read as fitted: a misspelt input is one of them."""
+    from orchestrator.laws.forms.line import law_of
+
+    try:
+        names = [parameter.name for parameter in law_of(text).parameters]
+    except ValueError:
+        return ""
+    return f" (here {', '.join(names)} are read as parameters to fit)"
+
+
+def _of_form(document: Document, place: int) -> tuple[str | int, ...]:
+    """Where a form stands: in the list, or alone."""
+    law = cast("Mapping[str, object]", document.data["law"])
+    return ("law", "forms") if isinstance(law["forms"], str) else ("law", "forms", place)
 
 
 def _check_shape(overrides: Sequence[str]) -> None:

@@ -104,8 +104,10 @@ def test_overrides_reach_into_blocks_lists_and_the_space(file: Path) -> None:
 
 
 def test_one_condition_and_a_bare_policy_need_no_brackets(file: Path) -> None:
-    spec, pool = load_sweep(file, ["policy=uniform", "space.exclude=width == 32"])
-    assert spec.policy.kind == "uniform"
+    spec, pool = load_sweep(
+        file, ["policy=uniform", "space.exclude=width == 32", "law.forms=kaplan"]
+    )
+    assert spec.policy.kind == "uniform" and spec.law.forms == ("kaplan",)
     assert (len(pool), pool.excluded) == (2, 2)
     with pytest.raises(SpecError, match="did you mean 'uniform'"):
         load_sweep(file, ["policy=unifrom"])

@@ -12,6 +12,7 @@ sweep there is little to overlap, and the graph stays the one that a single proc
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,10 @@ def joined(
     cuda = torch.device("cuda", _place(rank, local_rank)) if device == "cuda" else None
     if cuda is not None:
         torch.cuda.set_device(cuda)
+    # Its functions take the group of the moment of its import as their default, and the first step
+    # of an optimizer imports it: the group would outlive its end, and so would gloo's threads,
+    # which may abort the process when Python shuts down under them.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group(
         "gloo" if cuda is None else "nccl",
         init_method=rendezvous,

@@ -24,7 +24,7 @@ END = 50 * STEP
 
 # What each process runs; whoever starts a group has a script like it.
 WORKER = """
-import dataclasses, json, sys
+import dataclasses, glob, json, sys
 from pathlib import Path
 from trainers.config import TrainConfig
 from trainers.distributed import joined
@@ -43,6 +43,8 @@ with joined(rank, 2, rendezvous) as group:
     for report in train(TrainConfig.model_validate_json(config), folder=folder, group=group,
                         resume=Path(resume) if resume else None, stop=stop, **options):
         print(json.dumps(dataclasses.asdict(report), default=str), flush=True)
+threads = [Path(place).read_text().strip() for place in glob.glob("/proc/self/task/*/comm")]
+assert not [name for name in threads if "gloo" in name], "a thread of the group outlives it"
 """
 
 

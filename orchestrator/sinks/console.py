@@ -8,6 +8,7 @@ Touches the stream it is given.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -38,6 +39,8 @@ PROGRESS_S = 10.0
 AWAITED_S = 15.0
 NAMES_OF_AWAITED = 6
 NAMES_OF_EXTENDED = 3
+REPEATED = 40
+"""Characters at the end of a reason from which on they are not told again after the same ones."""
 SEEN_ENOUGH = 0.02
 """Of the budget, before what is left of it is foretold in seconds."""
 REDRAWS_PER_S = 4
@@ -86,6 +89,7 @@ class ConsoleSink:
         self._began = self._last = time.monotonic()
         self._share_before: float | None = None
         self._state: SweepState | None = None
+        self._reason = ""
         self._live: Live | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             # Drawn by a thread of its own: a thousand reports a second are not as many frames.
@@ -102,7 +106,7 @@ class ConsoleSink:
             self._share_before = self._used(state).share
         for record in records:
             for line in told(record.event, state, verbose=self._verbose):
-                self._console.print(Text(plain(line)))
+                self._console.print(Text(plain(self._without_repeat(record.event, line))))
         self._state = state
         if self._waiting is None and state.stop_asked is not None and state.running:
             # Records may be minutes apart while a pause waits, so a thread of its own speaks.
@@ -121,6 +125,13 @@ class ConsoleSink:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _without_repeat(self, event: Event, line: str) -> str:
+        """A decision without what the one before it ended in too; `verbose` tells all of it."""
+        if self._verbose or not isinstance(event, Decided):
+            return line
+        before, self._reason = self._reason, line
+        return anew(line, before)
 
     def _say_awaited(self) -> None:
         began = time.monotonic()
@@ -213,18 +224,41 @@ def _decided(event: Decided, verbose: bool) -> list[str]:
         ("annealing", anneals),
     )
     return [
-        f"{what} {_whom([decision.trial for decision in found])}: {found[0].reason}"
+        f"{what} {_whom(group)}: {group[0].reason}"
         for what, found in parts
-        if found
+        for group in _groups(found)
     ]
 
 
-def _whom(names: Sequence[str]) -> str:
-    """`w16`, or `8 trials (w16, w24, w32, ...)`."""
+def _groups(decisions: Sequence[Decision]) -> list[Sequence[Decision]]:
+    """Those told in one line: all, where they have one reason or are many; else each has its own
+    price and reason, and a line."""
+    if len(decisions) > NAMES_OF_EXTENDED or len({d.reason for d in decisions}) == 1:
+        return [decisions]
+    return [[decision] for decision in decisions]
+
+
+def _whom(decisions: Sequence[Decision]) -> str:
+    """`w16 to 499,712 tokens`, or `8 trials (w16, w24, w32, ...)`."""
+    names = [decision.trial for decision in decisions]
+    goals = {decision.tokens for decision in decisions if isinstance(decision, Extend)}
+    to = f" to {goals.pop():,} tokens" if len(goals) == 1 else ""
     if len(names) == 1:
-        return names[0]
+        return names[0] + to
     more = ", ..." if len(names) > NAMES_OF_EXTENDED else ""
-    return f"{len(names)} trials ({', '.join(names[:NAMES_OF_EXTENDED])}{more})"
+    return f"{len(names)} trials ({', '.join(names[:NAMES_OF_EXTENDED])}{more}){to}"
+
+
+def anew(line: str, before: str) -> str:
+    """The line without the clauses at its end that the line before ended in too, where they are
+    long: `... by 0.15 % ...`."""
+    clauses, known = (re.split(r"(?= \(|; )", text) for text in (line, before))
+    same = 0
+    while same < min(len(clauses), len(known)) - 1 and clauses[-1 - same] == known[-1 - same]:
+        same += 1
+    kept = clauses[: len(clauses) - same]
+    left_out = sum(map(len, clauses[len(kept) :]))
+    return line if left_out < REPEATED else f"{''.join(kept)} ..."
 
 
 def awaited(state: SweepState, waited_s: float) -> str:

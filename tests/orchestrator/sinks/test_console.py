@@ -24,7 +24,7 @@ from orchestrator.events import (
 )
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
-from orchestrator.sinks.console import ConsoleSink, counts, lasting, plain, told
+from orchestrator.sinks.console import ConsoleSink, anew, counts, lasting, plain, told
 from orchestrator.state import apply, fold
 from orchestrator.values import Extend, Used
 from tests.orchestrator.worlds import drive, fresh, opened, small_pool
@@ -111,9 +111,38 @@ def test_the_share_and_the_time_left_are_of_what_runs_out_first(
 def test_one_trial_is_called_by_its_name_and_a_raised_budget_told() -> None:
     state = fresh(POOL, BUDGET)
     one = Decided(policy="p", decisions=(Extend(trial="a", tokens=9, reason="why"),))
-    assert told(one, state, verbose=False) == ["extending a: why"]
+    assert told(one, state, verbose=False) == ["extending a to 9 tokens: why"]
     again = replace(opened(2, ReplayBackend(CURVES, POOL)), raised=("budget.dollars 4 -> 8",))
     assert told(again, state, verbose=False)[0].endswith("with more: budget.dollars 4 -> 8")
+
+
+def test_purchases_with_reasons_of_their_own_have_a_line_each() -> None:
+    state = fresh(POOL, BUDGET)
+    both = (
+        Extend(trial="a", tokens=4096, reason="width 0.3, for 1e9"),
+        Extend(trial="b", tokens=2048, reason="width 0.2, for 2e9"),
+    )
+    assert told(Decided(policy="p", decisions=both), state, verbose=False) == [
+        "extending a to 4,096 tokens: width 0.3, for 1e9",
+        "extending b to 2,048 tokens: width 0.2, for 2e9",
+    ]
+
+
+def test_a_clause_that_was_just_told_is_not_told_again() -> None:
+    doubt = " (joint_law may not choose yet: it ordered 84 % of the pairs); no rule can end it yet"
+    one, two = f"extending a: falls by 0.2 %{doubt}", f"extending b: falls by 0.1 %{doubt}"
+    assert anew(two, one) == "extending b: falls by 0.1 % ..."
+    assert anew(one, "") == one and anew(one, "done") == one
+    assert anew("extending b: as told (w1); why", "extending a: as told (w1); why").endswith("why")
+    stream = io.StringIO()
+    sink = ConsoleSink(stream)
+    state = fresh(POOL, BUDGET)
+    for seq, reason in enumerate((f"falls by 0.2 %{doubt}", f"falls by 0.1 %{doubt}")):
+        event = Decided(policy="p", decisions=(Extend(trial="a", tokens=9 + seq, reason=reason),))
+        sink.show([Record(seq=seq, time=0.0, event=event)], state)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith(doubt)
+    assert second == "extending a to 10 tokens: falls by 0.1 % ..."
 
 
 def test_trouble_is_told() -> None:

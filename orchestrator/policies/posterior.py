@@ -57,22 +57,49 @@ class Posterior:
         return Posterior(beliefs=(best.alone(),), weights=(1.0,))
 
     def teaching(self, market: Market) -> Teaching:
-        """What the market's offers would teach, with all that is in flight observed. Raises
-        FitError where the law has no value at some of them."""
-        offers, target = self.features(market.offers), self.features(market.target)
-        flying = self.features(market.flying) if market.in_flight else np.zeros((0, 1))
-        if not all(np.isfinite(part).all() for part in (offers, target, flying)):
-            raise FitError("the law has no value at some of the runs that could be bought")
+        """What the market's offers would teach, with all that is in flight observed. A form that
+        has no value at the target is left out; at an offer where one has none, nothing is learnt
+        of that form. Raises FitError where nothing is learnt at any offer that can be afforded."""
+        able = self._able_at(market.target)
+        offers, target = able._taught(market.offers), able.features(market.target)
+        valued = offers.any(axis=1).reshape(market.outputs, -1).any(axis=0)
+        if not (valued & (market.cost <= market.affordable)).any():
+            raise FitError("the law has no value at any of the runs that could be bought")
+        said = able.predict(market.offers)
         teaching = Teaching(
             offers,
             target,
             outputs=market.outputs,
-            noise=self.noise,
-            loss=self.predict(market.offers),
+            noise=able.noise,
+            loss=said if np.isfinite(said).all() else None,
         )
-        for row in flying:
+        for row in able._taught(market.flying) if market.in_flight else ():
             teaching.observe(row)
         return teaching
+
+    def _able_at(self, inputs: Mapping[str, FloatArray]) -> Posterior:
+        """The forms that have a value at all of the inputs. Raises FitError where none has."""
+        with np.errstate(all="ignore"):
+            able = [np.isfinite(belief.features(inputs)).all() for belief in self.beliefs]
+        if all(able):
+            return self
+        pairs = zip(self.beliefs, self.weights, able, strict=True)
+        kept = [(belief, weight) for belief, weight, sound in pairs if sound and weight > 0]
+        if not kept:
+            raise FitError("no law has a value at the target")
+        total = math.fsum(weight for _, weight in kept)
+        return Posterior(
+            beliefs=tuple(belief for belief, _ in kept),
+            weights=tuple(weight / total for _, weight in kept),
+        )
+
+    def _taught(self, inputs: Mapping[str, FloatArray]) -> FloatArray:
+        """Features as of `features`; zeros for what a form without a value there would learn."""
+        with np.errstate(all="ignore"):
+            blocks = self._blocks(inputs)
+        able = [np.isfinite(block).all(axis=1, keepdims=True) for block in blocks]
+        found = [np.where(sound, block, 0.0) for sound, block in zip(able, blocks, strict=True)]
+        return np.concatenate(found, axis=1)
 
     def predict(self, inputs: Mapping[str, FloatArray]) -> FloatArray:
         """Expected loss (Q,)."""
@@ -81,8 +108,12 @@ class Posterior:
 
     def features(self, inputs: Mapping[str, FloatArray]) -> FloatArray:
         """(Q, F): products of rows are covariances, between optima and between forms included."""
+        return np.concatenate(self._blocks(inputs), axis=1)
+
+    def _blocks(self, inputs: Mapping[str, FloatArray]) -> list[FloatArray]:
+        """Features of each form, and of what lies between them: (Q, F) each."""
         if len(self.beliefs) == 1:
-            return self.beliefs[0].features(inputs)
+            return [self.beliefs[0].features(inputs)]
         roots = np.sqrt(np.array(self.weights))
         inner = [
             root * belief.features(inputs)
@@ -90,7 +121,7 @@ class Posterior:
         ]
         means = np.stack([belief.weights @ belief.said(inputs) for belief in self.beliefs])
         away = roots[:, None] * (means - np.array(self.weights) @ means)
-        return np.concatenate([*inner, away.T], axis=1)
+        return [*inner, away.T]
 
 
 def scene_of(market: Market, misfit: float | None) -> Scene:

@@ -1,0 +1,107 @@
+"""Beliefs of several forms as one: what a form without a value somewhere takes from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from orchestrator.laws.errors import FitError
+from orchestrator.laws.forms.chinchilla import CHINCHILLA
+from orchestrator.laws.forms.line import law_of
+from orchestrator.laws.scarce import Belief
+from orchestrator.policies.active import Active
+from orchestrator.policies.buying import Market
+from orchestrator.policies.posterior import Learner, Posterior
+from tests.orchestrator.policies.markets import market
+
+OTHER = law_of("a + b*log(N) + c*log(D)", parameters=["a", "b", "c"])
+
+
+@dataclass(frozen=True, slots=True)
+class Gapped:
+    """A belief that has no value where N is in a range."""
+
+    whole: Belief
+    low: float
+    high: float
+
+    @property
+    def noise(self) -> float:
+        return self.whole.noise
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.whole.weights
+
+    def _gaps(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return (inputs["N"] >= self.low) & (inputs["N"] <= self.high)
+
+    def said(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.where(self._gaps(inputs), np.nan, self.whole.said(inputs))
+
+    def predict(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.where(self._gaps(inputs), np.nan, self.whole.predict(inputs))
+
+    def features(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        found = self.whole.features(inputs)
+        found[self._gaps(inputs), 0] = np.inf
+        return found
+
+
+def known(places: int = 3) -> Market:
+    return market(list(range(0, 36, 2)), budget=1.0, places=places)[0]
+
+
+@pytest.fixture(scope="module")
+def both() -> Posterior:
+    return Learner(forms=(CHINCHILLA, OTHER)).learn(known())
+
+
+def gapped(both: Posterior, form: int, low: float, high: float) -> Posterior:
+    beliefs: list[object] = list(both.beliefs)
+    beliefs[form] = Gapped(both.beliefs[form], low, high)
+    return Posterior(beliefs=tuple(beliefs), weights=both.weights)  # type: ignore[arg-type]
+
+
+def test_a_gap_of_one_form_at_one_offer_leaves_the_others_as_they_were(both: Posterior) -> None:
+    now = known()
+    size = float(np.unique(now.offers["N"])[-1])
+    whole, less = both.teaching(now), gapped(both, 1, size, size).teaching(now)
+    gap = now.offers["N"] == size
+    assert less.half_width == pytest.approx(whole.half_width)
+    assert less.gains()[~gap] == pytest.approx(whole.gains()[~gap])
+    assert (less.gains()[gap] > 0).all()  # the other form still learns there
+    assert less.expected(0) is None and whole.expected(0) is not None
+
+
+def test_a_form_without_a_value_at_the_target_is_left_out(both: Posterior) -> None:
+    now = known()
+    alone = Posterior(beliefs=both.beliefs[:1], weights=(1.0,))
+    less = gapped(both, 1, 1e9, np.inf)
+    assert less.teaching(now).half_width == pytest.approx(alone.teaching(now).half_width)
+    assert less.teaching(now).gains() == pytest.approx(alone.teaching(now).gains())
+
+
+def test_no_value_at_any_offer_or_at_the_target_is_told(both: Posterior) -> None:
+    now = known()
+    one = Posterior(beliefs=both.beliefs[1:], weights=(1.0,))
+    with pytest.raises(FitError, match="at any of the runs that could be bought"):
+        gapped(one, 0, 0.0, 1e9).teaching(now)
+    with pytest.raises(FitError, match="no law has a value at the target"):
+        gapped(one, 0, 1e9, np.inf).teaching(now)
+
+
+def test_one_gap_does_not_turn_a_choice_to_the_cheapest(
+    both: Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = known(places=1)
+    rule = Active(learner=Learner(forms=(CHINCHILLA, OTHER)))
+    first = rule.choose(now).picks[0]
+    other = float(now.offers["N"][now.offers["N"] != now.offers["N"][first.offer]].max())
+    broken = gapped(both, 1, other, other)
+    monkeypatch.setattr(Learner, "learn", lambda self, market: broken)
+    again = rule.choose(now).picks[0]
+    assert "half-width at the target" in again.why and again.offer == first.offer

@@ -40,6 +40,10 @@ def worthwhile(flops: float, device_name: str) -> bool:
     return saved > COMPILE_S
 
 
+class CompilerError(ValueError):
+    """The compiler was asked for by name, and cannot work here."""
+
+
 class Compiled:
     """A network compiled for static shapes, its parameters those of the network itself.
 
@@ -72,11 +76,33 @@ class Compiled:
 
     def dispensable(self, error: RuntimeError) -> bool:
         """Whether `error` is the compiler's, which nobody asked for by name: told, and the
-        network trains as it is. (A machine without a C compiler has none for its kernels.)"""
+        network trains as it is. (A machine without a C compiler has none for its kernels.)
+
+        Raises CompilerError for one that was asked for, where the reason is known.
+        """
         from torch._dynamo.exc import TorchDynamoException
 
-        if self._wish != "auto" or not isinstance(error, TorchDynamoException):
+        if not isinstance(error, TorchDynamoException):
             return False
-        told = " ".join(str(error).split())[:200]
+        spaced = _not_linked(error)
+        if self._wish != "auto":
+            if spaced is not None:
+                raise CompilerError(spaced) from error
+            return False
+        told = spaced or " ".join(str(error).split())[:200]
         log.warning("training uncompiled, at less than half the speed on a GPU: %s", told)
         return True
+
+
+def _not_linked(error: Exception) -> str | None:
+    """That torch's C++ compiler failed where torch's own path has a space, which it passes to the
+    linker unquoted (torch 2.13, mended by pytorch pull request 191010 where that is in)."""
+    from torch.utils.cpp_extension import TORCH_LIB_PATH
+
+    if " " not in TORCH_LIB_PATH or "C++ compile error" not in str(error):
+        return None
+    return (
+        f"torch {torch.__version__} cannot compile for a CPU where it is installed under a path "
+        f"with a space: {TORCH_LIB_PATH}. Install it under one without (a virtual environment "
+        "elsewhere will do), or train with compile: never"
+    )

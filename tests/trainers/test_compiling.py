@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import InternalTorchDynamoError
 from torch._dynamo.utils import counters
+from torch._inductor.exc import CppCompileError, InductorError
 
 from trainers import learner, stacked_learner
 from trainers.architecture import ModelConfig
-from trainers.compiling import Compiled
+from trainers.compiling import Compiled, CompilerError
 from trainers.config import TrainConfig
 from trainers.device import Device
 from trainers.families import FAMILIES
@@ -126,6 +127,34 @@ def test_a_compiler_that_was_asked_for_must_work(make_config: Callable[..., Trai
     asked = learner.Learner(make_config(compile="always"), CPU)
     with pytest.raises(InternalTorchDynamoError):
         asked.step(window(4), 1e-2)
+
+
+@pytest.mark.parametrize("wish", ["always", "auto"])
+def test_a_path_with_a_space_is_told_where_the_compiler_trips_over_it(
+    wish: Any,
+    make_config: Callable[..., TrainConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What torch itself says are a thousand lines of the linker's."""
+    said = InductorError(CppCompileError(["g++", "-L/of", "mine/lib"], "ld: cannot find"), None)
+
+    def call(window: Tensor) -> Tensor:
+        raise said
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: call)
+    monkeypatch.setattr(learner, "compiles", lambda *_: True)
+    here = learner.Learner(make_config(compile=wish), CPU)
+    monkeypatch.setattr("torch.utils.cpp_extension.TORCH_LIB_PATH", "/of mine/lib")
+    if wish == "auto":
+        here.step(window(4), 1e-2)
+        assert "a path with a space: /of mine/lib" in caplog.text
+        return
+    with pytest.raises(CompilerError, match=r"with a space: /of mine/lib\. .* compile: never"):
+        here.step(window(4), 1e-2)
+    monkeypatch.setattr("torch.utils.cpp_extension.TORCH_LIB_PATH", "/ofmine/lib")
+    with pytest.raises(InductorError, match="cannot find"):
+        here.step(window(4), 1e-2)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from orchestrator.laws.curves import CurveLaw
 from orchestrator.laws.inverse import Law, fitted_of
 from orchestrator.laws.law import LawFit
 from orchestrator.laws.uncertainty import LawPosterior
+from orchestrator.report.conclusions import Bounded
 from orchestrator.report.cost import FlopsPerToken
 
 SCHEMAS = ("frontrunner.law/1", "frontrunner.fit/1")
@@ -45,16 +47,47 @@ class KnownLaw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """What all forms together said at one place, and nowhere else: params, tokens, the loss with
+    its interval at `level`, and who they are."""
+
+    params: float
+    tokens: float
+    loss: Bounded
+    level: float
+    by: str
+
+    def asked(self, params: float, tokens: float) -> bool:
+        """Whether this is the place."""
+        places = ((params, self.params), (tokens, self.tokens))
+        return all(math.isclose(one, other, rel_tol=1e-6) for one, other in places)
+
+    def at(self, level: float) -> Bounded:
+        """The loss with its interval at another level: their belief is normal in log loss."""
+        ratio = NormalDist().inv_cdf(0.5 + 0.5 * level) / NormalDist().inv_cdf(
+            0.5 + 0.5 * self.level
+        )
+        value, low, high = self.loss.value, self.loss.low, self.loss.high
+        if low is None or high is None:
+            return self.loss
+        return Bounded(
+            value=value, low=value * (low / value) ** ratio, high=value * (high / value) ** ratio
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LawFile:
     """The laws of a file, the one that it quotes first. largest_flops: of the largest run, cost:
     FLOPs per token at any size; None where the file does not say. curves: the law of curves that
-    `fit` puts beside the others, None where it has none."""
+    `fit` puts beside the others, None where it has none. together: what answers at the target
+    instead of any one law, where several forms chose the runs."""
 
     path: Path
     laws: tuple[KnownLaw, ...]
     largest_flops: float | None
     cost: FlopsPerToken | None
     curves: CurveLaw | None = None
+    together: Together | None = None
 
 
 def read_laws(word: str, storage: str | None = None) -> LawFile:
@@ -139,7 +172,31 @@ def _laws(path: Path, record: Mapping[str, object]) -> LawFile:
         if pairs
         else None,
         curves=_curves(record),
+        together=_together(record),
     )
+
+
+def _together(record: Mapping[str, object]) -> Together | None:
+    averaged = cast("Mapping[str, object] | None", record.get("averaged"))
+    target = cast("Mapping[str, object] | None", record.get("target"))
+    if averaged is None or target is None:
+        return None
+    loss = cast("Mapping[str, float | None]", averaged["loss"])
+    if target["loss"] != loss:
+        return None  # annealed losses were asked for, and one law answered
+    params, tokens = (
+        cast("Mapping[str, float]", target[name])["value"] for name in ("params", "tokens")
+    )
+    found = Together(
+        params=float(params),
+        tokens=float(tokens),
+        loss=Bounded(value=float(loss["value"] or 0.0), low=loss["low"], high=loss["high"]),
+        level=float(cast(float, record["level"])),
+        by=str(target["by"]),
+    )
+    if not (found.params > 0 and found.tokens > 0 and found.loss.value > 0 < found.level < 1):
+        raise ValueError("what all forms say at the target is no loss")
+    return found
 
 
 def _curves(record: Mapping[str, object]) -> CurveLaw | None:

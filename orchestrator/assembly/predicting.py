@@ -128,7 +128,7 @@ def predict(
 ) -> Prediction:
     """The answer by the law of this key, or by the first one of the file that can give it. Raises
     Refused where none can."""
-    asker = _Asker(file=file, cost=file.cost or six_N, level=level)
+    asker = _Asker(file=file, cost=file.cost or six_N, level=level, any_law=law is None)
     laws = file.laws if law is None else tuple(known for known in file.laws if known.key == law)
     if not laws:
         raise Refused(
@@ -151,6 +151,7 @@ class _Asker:
     file: LawFile
     cost: Callable[[Array], Array]
     level: float
+    any_law: bool = True
 
     def of_loss(self, laws: Sequence[KnownLaw], asked: Mapping[str, float]) -> Prediction:
         if len(asked) > 1:
@@ -207,8 +208,36 @@ class _Asker:
             notes = (*notes, *more)
         answer = self._answer(known, loss, params, tokens, flops, plan, notes)
         extra = {name: value for name, value in inputs.items() if name not in USUAL.values()}
-        return replace(
+        answer = replace(
             answer, decades=(*answer.decades, *decades_beyond(known.law, extra).items())
+        )
+        return self._by_all(answer, inputs)
+
+    def _by_all(self, answer: Prediction, inputs: Mapping[str, float]) -> Prediction:
+        """At the place where all forms together answered, theirs, as in the report; elsewhere
+        that they were not asked."""
+        together = self.file.together
+        if together is None or not self.any_law or set(inputs) != {"N", "D"}:
+            return answer
+        alone = answer.loss
+        if not together.asked(inputs["N"], inputs["D"]):
+            note = (
+                f"{answer.by} answers alone: all forms together were asked at "
+                f"{words.amount(together.params)} params and {words.amount(together.tokens)} "
+                f"tokens, where they say {words.loss(together.loss.value)}"
+            )
+            return replace(answer, notes=(note, *answer.notes))
+        note = (
+            f"{answer.by} alone says {words.bounded(alone, words.loss)} (--law {answer.by!r}); "
+            "best size, scatter and doubts are its own"
+        )
+        return replace(
+            answer,
+            by=together.by,
+            expression="",
+            level=self.level,
+            loss=together.at(self.level),
+            notes=(note, *answer.notes),
         )
 
     def _completed(self, asked: Mapping[str, float]) -> dict[str, float]:

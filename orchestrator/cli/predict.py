@@ -74,8 +74,9 @@ def show_prediction(answer: Prediction) -> None:
     if answer.optimum is not None:
         speech.say(_best(answer.optimum, answer.level))
     phases = f", {' and '.join(answer.phases)} points" if answer.phases else ""
+    law = f": L = {answer.expression}" if answer.expression else ""
     speech.say(
-        f"  {answer.by}: L = {answer.expression}{phases};"
+        f"  {answer.by}{law}{phases};"
         f" single runs scatter by {words.share(answer.scatter)} about it"
     )
     for note in answer.notes:
@@ -91,8 +92,9 @@ def _sentence(answer: Prediction) -> str:
         )
     what = ", ".join(_said(name, value) for name, value in answer.asked)
     kind = "an annealed loss" if "annealed" in answer.phases else "a loss"
+    says = "the law says" if answer.expression else f"{answer.by} says"
     return (
-        f"At {what} the law says {kind} of {words.loss(answer.loss.value)}"
+        f"At {what} {says} {kind} of {words.loss(answer.loss.value)}"
         f"{_sure(answer.loss, answer.level, words.loss)} nats per token."
     )
 

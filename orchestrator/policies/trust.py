@@ -69,7 +69,7 @@ class Backtest:
             return f"{surrogate} could not be tested on these prefixes, so the loss ranks"
         share = (
             f"{100 * self.by_surrogate:.1f} % of the pairs against {100 * self.by_loss:.1f} % by "
-            f"current loss, a difference known to {100 * self.error:.1f}"
+            f"current loss, a difference known to ± {100 * self.error:.1f} points"
         )
         if self.trusted:
             return f"{surrogate} ranks: in a backtest it ordered {share}"

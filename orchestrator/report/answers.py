@@ -45,6 +45,22 @@ def answered(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) 
     )
 
 
+def best_size(conclusions: Conclusions, flops: float) -> float | None:
+    """Parameters of the best size at a compute, as the answers have them; None where the
+    recommended size is not known, or this one lies too far from what was trained."""
+    recommended, result, cost = conclusions.recommended, _of_size(conclusions), conclusions.cost
+    if recommended is None or recommended.params is None or cost is None:
+        return None
+    if result is None or result.law is None:
+        return None
+    try:
+        size = compute_optimal(result.law, flops, flops_per_token=cost).N.value
+    except FitError:
+        return None
+    near = cost.smallest / SIZES_BEYOND <= size <= cost.largest * REACH * SIZES_BEYOND
+    return size if near else None
+
+
 def leaders(evidence: Evidence) -> Sequence[TrialEvidence]:
     """The best trial of every size, smallest size first."""
     best: dict[int, TrialEvidence] = {}
@@ -308,8 +324,12 @@ def _sentence(conclusions: Conclusions) -> str:
     kind = "a constant-rate loss" if "stable" in target.phases else "a loss"
     if "annealed" in target.phases:
         kind = "an annealed loss"
+    says = "the law says"
+    together = conclusions.averaged
+    if together is not None and target.by == together.key:
+        says = f"{len(together.forms)} law forms together say"
     sentence = (
-        f"At {target.what} ({words.flops(target.flops)} FLOPs) the law says {kind} of "
+        f"At {target.what} ({words.flops(target.flops)} FLOPs) {says} {kind} of "
         f"{loss} nats per token"
     )
     found = recommended is not None or conclusions.question.target is None

@@ -10,6 +10,8 @@ import pytest
 from orchestrator.assembly import session
 from orchestrator.assembly.averaged import averaged_of
 from orchestrator.assembly.concluding import conclude_sweep
+from orchestrator.assembly.lawfiles import read_laws
+from orchestrator.assembly.predicting import asked_of, predict
 from orchestrator.assembly.reading import Sweep, read_sweep
 from orchestrator.assembly.specs import read_spec
 from orchestrator.report.evidence import evidence_of
@@ -47,6 +49,26 @@ def test_all_forms_answer_together(sweep: Sweep) -> None:
     assert f"{found.target.loss.value:.3f}" in found.sentence
     said = json.loads(sweep.folder.law.read_text())
     assert said["averaged"]["forms"] == shares
+
+
+def test_a_law_file_gives_the_answer_of_all_forms_where_it_was_asked(sweep: Sweep) -> None:
+    found = conclude_sweep(sweep)
+    assert found.averaged is not None and found.target is not None
+    assert "2 law forms together say a constant-rate loss" in found.sentence
+    file = read_laws(str(sweep.folder.law))
+    assert file.together is not None
+    same = predict(file, asked_of(["params=5M", "tokens=200M"]))
+    assert same.loss == found.averaged.loss and same.by == found.target.by
+    alone = predict(file, asked_of(["params=5M", "tokens=200M"]), law="chinchilla")
+    assert alone.by == "chinchilla" and alone.loss != same.loss
+    assert f"chinchilla alone says {alone.loss.value:.3f}" in same.notes[0]
+    elsewhere = predict(file, asked_of(["params=5M", "tokens=400M"]))
+    assert elsewhere.by == "chinchilla"
+    assert "all forms together were asked at 5M params and 200M tokens" in elsewhere.notes[0]
+    narrow = predict(file, asked_of(["params=5M", "tokens=200M"]), level=0.5).loss
+    assert same.loss.low is not None and same.loss.high is not None
+    assert narrow.low is not None and narrow.high is not None
+    assert same.loss.low < narrow.low < narrow.value < narrow.high < same.loss.high
 
 
 def test_one_form_answers_for_itself(sweep: Sweep) -> None:

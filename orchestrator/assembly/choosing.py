@@ -52,11 +52,13 @@ class Moved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
-    """All ways of fitting the law `key`, asked for params and tokens."""
+    """All ways of fitting the law `key`, asked for params and tokens, and for the best size at
+    `flops`, the compute of those."""
 
     key: str
     params: float
     tokens: float
+    flops: float
     variants: tuple[Variant, ...]
     rows: tuple[Moved, ...]
     warnings: tuple[str, ...]
@@ -67,6 +69,7 @@ class Choosing:
             "law": self.key,
             "params": self.params,
             "tokens": self.tokens,
+            "flops": self.flops,
             "spread": [asdict(row) for row in self.rows],
             "warnings": list(self.warnings),
             "notes": list(self.notes),
@@ -102,7 +105,7 @@ def choices_about(
         offsets_sd=result.law.offsets_sd,
         seed=conclusions.question.seed,
     )
-    return _beside(found, result, conclusions)
+    return _beside(found, result, conclusions, target.flops)
 
 
 def _of_table(curves: Sequence[CurveRows]) -> tuple[Convention, ...]:
@@ -164,9 +167,11 @@ def _conventions(trials: tuple[TrialEvidence, ...], pool: Pool | None) -> tuple[
     )
 
 
-def _beside(found: Specification, result: LawResult, conclusions: Conclusions) -> Choosing:
+def _beside(
+    found: Specification, result: LawResult, conclusions: Conclusions, flops: float
+) -> Choosing:
     """The spread of every figure, and a warning where it passes the interval."""
-    intervals = _intervals(found, result, conclusions)
+    intervals = _intervals(found, result, conclusions, flops)
     rows: list[Moved] = []
     warnings: list[str] = []
     for of in FIGURES:
@@ -191,6 +196,7 @@ def _beside(found: Specification, result: LawResult, conclusions: Conclusions) -
         params=found.N,
         tokens=found.D,
         variants=found.variants,
+        flops=flops,
         rows=tuple(rows),
         warnings=tuple(warnings),
         notes=found.notes,
@@ -204,11 +210,11 @@ def _in_words(interval: Interval | None) -> str:
 
 
 def _intervals(
-    found: Specification, result: LawResult, conclusions: Conclusions
+    found: Specification, result: LawResult, conclusions: Conclusions, flops: float
 ) -> dict[Figure, Interval]:
     """The law's own intervals of the figures; none of what it has none of."""
     posterior, cost = result.posterior, conclusions.cost
-    if posterior is None or cost is None or conclusions.target is None:
+    if posterior is None or cost is None:
         return {}
     level = conclusions.question.level
     low, high = posterior.interval(found.N, found.D, level=level)
@@ -217,9 +223,7 @@ def _intervals(
         "loss": Interval(value=value, low=float(low), high=float(high))
     }
     try:
-        best = compute_optimal(
-            posterior, conclusions.target.flops, flops_per_token=cost, level=level
-        )
+        best = compute_optimal(posterior, flops, flops_per_token=cost, level=level)
     except FitError:
         # The variants say the same in their own words.
         return intervals

@@ -118,7 +118,8 @@ def show_choices(made: Choosing) -> None:
     speech.say()
     speech.say(
         f"{made.key} in {len(made.variants)} ways, asked for {words.amount(made.params)} params on"
-        f" {words.amount(made.tokens)} tokens:"
+        f" {words.amount(made.tokens)} tokens, and for the best size at the compute of those,"
+        f" {words.flops(made.flops)} FLOPs:"
     )
     rows = [
         [

@@ -99,6 +99,16 @@ def _results(
     return results
 
 
+def _unfitted(form: LawForm, basis: str, phases: tuple[str, ...]) -> LawResult:
+    return LawResult(
+        form=form.name,
+        expression=form.expression,
+        source=form.source,
+        basis=basis,
+        phases=phases,
+    )
+
+
 def _along_frontier(
     form: LawForm,
     evidence: Evidence,
@@ -106,13 +116,8 @@ def _along_frontier(
     edge: Frontier | FitError,
     largest: float,
 ) -> LawResult:
-    result = LawResult(
-        form=form.name,
-        expression=form.expression,
-        source=form.source,
-        basis="the frontier: the lowest loss seen at each compute",
-        phases=evidence.phases,
-    )
+    basis = "the frontier: the lowest loss seen at each compute"
+    result = _unfitted(form, basis, evidence.phases)
     try:
         if isinstance(edge, FitError):
             raise edge
@@ -145,14 +150,11 @@ def _along_frontier(
 def _of_size_and_data(
     form: LawForm, evidence: Evidence, question: Question, largest: float, cost: FlopsPerToken
 ) -> LawResult:
-    result = LawResult(
-        form=form.name,
-        expression=form.expression,
-        source=form.source,
-        basis=f"trials within 1 % of the best of their size, without the first "
-        f"{words.share(question.burn_in)} of each curve",
-        phases=evidence.phases,
+    dropped = words.share(question.burn_in)
+    basis = (
+        f"trials within 1 % of the best of their size, without the first {dropped} of each curve"
     )
+    result = _unfitted(form, basis, evidence.phases)
     try:
         runs = evidence.stable_runs()
         law = fit_trials(form, runs, seed=question.seed)
@@ -165,13 +167,8 @@ def _of_size_and_data(
 def _annealed(
     form: LawForm, evidence: Evidence, question: Question, largest: float, cost: FlopsPerToken
 ) -> LawResult:
-    result = LawResult(
-        form=form.name,
-        expression=form.expression,
-        source=form.source,
-        basis="annealed ends of trials within 1 % of the best of their size",
-        phases=("annealed",),
-    )
+    basis = "annealed ends of trials within 1 % of the best of their size"
+    result = _unfitted(form, basis, ("annealed",))
     try:
         runs = evidence.annealed_runs()
         law = fit(form, runs, seed=question.seed)

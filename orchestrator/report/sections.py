@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.report import words
-from orchestrator.report.answers import interval, settings_in_words
+from orchestrator.report.answers import best_size, interval, settings_in_words
 from orchestrator.report.conclusions import Answer, Bounded, Conclusions, LawResult
 from orchestrator.report.html import (
     Content,
@@ -193,20 +193,11 @@ def planning(material: Material) -> Markup:
     headline = conclusions.headline
     if headline is None or headline.line is None:
         return Markup("")
-    known = conclusions.target is not None and conclusions.target.params is not None
-    of_size = next(
-        (
-            r
-            for r in (headline, *conclusions.laws)
-            if r.line is not None and r.line.params is not None
-        ),
-        None,
-    )
     rows: list[list[Content]] = []
     for times in (1.0, 2.0, 5.0, 10.0):
         flops = times * conclusions.largest_flops
         loss, low, high, _ = headline.line.at(flops)
-        params = of_size.line.at(flops)[3] if known and of_size and of_size.line else None
+        params = best_size(conclusions, flops)
         rows.append(
             [
                 f"{times:g} times the largest run",

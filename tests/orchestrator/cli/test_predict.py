@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,4 +123,10 @@ def test_fit_shows_the_other_ways(law: Path, capsys: Streams) -> None:
     said = capsys.readouterr().err
     assert "best size by" in said and "envelope" in said and "IsoFLOP" in said
     assert "chinchilla in 18 ways, asked for" in said
+    largest = re.search(r"at (\S+) FLOPs, those of the largest run", said)
+    asked = re.search(
+        r"the best size at the compute of those, (\S+) FLOPs", " ".join(said.split())
+    )
+    assert largest is not None and asked is not None
+    assert float(asked[1]) == pytest.approx(10 * float(largest[1]), rel=0.01)
     assert "over all ways" in said

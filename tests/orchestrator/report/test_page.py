@@ -11,7 +11,9 @@ import pytest
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.pool import Pool
+from orchestrator.report import words
 from orchestrator.report.page import page, plane_png
+from orchestrator.report.sections import planning
 from orchestrator.values import Candidate
 from tests.orchestrator.report.ladders import SIZES, Ladder, annealed, curves_of, swept
 
@@ -62,6 +64,17 @@ def ladder() -> Ladder:
 @pytest.fixture(scope="module")
 def html(ladder: Ladder) -> str:
     return page(ladder.material())
+
+
+def test_the_size_that_compute_would_buy_is_the_answer_s(ladder: Ladder) -> None:
+    """Two grids of sizes gave two sizes, apart in the third digit."""
+    material = ladder.material()
+    answer = material.conclusions.recommended
+    assert answer is not None and answer.params is not None
+    assert answer.flops == pytest.approx(10 * material.conclusions.largest_flops)
+    rows = re.findall(r"<tr>(.*?)</tr>", str(planning(material)), re.DOTALL)
+    (far,) = [row for row in rows if "10 times the largest run" in row]
+    assert f">{words.amount(answer.params.value)}<" in far
 
 
 def test_the_page_fetches_nothing(html: str) -> None:

@@ -11,7 +11,6 @@ nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.laws.boxed import boxed_minimum
+from orchestrator.laws.evidence import Rows
 from orchestrator.laws.forms.base import LawForm
 from orchestrator.laws.misfit import Misfit
 from orchestrator.laws.posing import Posed
@@ -226,29 +226,17 @@ class Refining:
         diagonal = np.diag(pull)
         scale = np.where(diagonal > 1e-280, 1.0 / np.sqrt(np.maximum(diagonal, 1e-280)), 0.0)
         slopes, held = at.slopes[best] * scale[:, None], pull * np.outer(scale, scale)
-        square, rows = float(np.sum(relative * law**2)), float(np.sum(self.problem.weight))
-        found: list[tuple[float, float, int, float]] = []
-        for which, own in enumerate(self.bases or [self.own]):
-            features = np.concatenate([slopes, own.T])
-            prior = np.eye(len(features))
-            prior[: len(held), : len(held)] = held
-            np.fill_diagonal(prior, 1.0 + 1e-9)
-            gram, pulled = (features * relative) @ features.T, (features * relative) @ law
-            known = float(np.linalg.slogdet(prior)[1])
-            for factor in _MISFITS.tolist() if self.bases else [1.0]:
-                stretch = np.where(np.arange(len(features)) < len(held), 1.0, factor)
-                inner, side = gram * np.outer(stretch, stretch), pulled * stretch
-                for sd in (_NOISES * unit).tolist():
-                    matrix = inner / sd**2 + prior
-                    solved = float(side @ np.asarray(np.linalg.solve(matrix, side), np.float64))
-                    volume = float(np.linalg.slogdet(matrix)[1]) - known
-                    evidence = -0.5 * (square / sd**2 - solved / sd**4 + volume)
-                    evidence -= rows * math.log(sd)
-                    for value, usual in ((sd / unit, NOISE), (factor, 1.0)):
-                        evidence -= 0.5 * (math.log(value / usual) / _DOUBT) ** 2
-                    found.append((evidence, sd, which, factor))
-        _, sd, which, factor = max(found)
-        return sd, which, factor
+        np.fill_diagonal(held, 1.0 + 1e-9)
+        rows = Rows(residual=law, slopes=slopes, precision=relative, prior=held)
+        factors = _MISFITS if self.bases else np.ones(1)
+        usual = _doubted(factors)[:, None] + _doubted(_NOISES / NOISE)
+        usual -= float(np.sum(self.problem.weight)) * np.log(_NOISES * unit)
+        found = np.stack(
+            [rows.evidence(own, factors, _NOISES * unit) for own in self.bases or [self.own]]
+        )
+        found = np.where(np.isnan(found), -np.inf, found + usual)
+        which, grown, sd = np.unravel_index(int(np.argmax(found)), found.shape)
+        return float(_NOISES[sd] * unit), int(which), float(factors[grown])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +305,11 @@ def slopes_at(
         if in_logs:
             slopes = slopes / loss[:, None, :]
         return in_its_unit(loss, in_logs), slopes
+
+
+def _doubted(value: Array) -> Array:
+    """The log of the prior of a size, 1 the usual one, up to a constant."""
+    return -0.5 * (np.log(value) / _DOUBT) ** 2
 
 
 def _inverse_variance(residual: Array, noise: float) -> Array:

@@ -184,14 +184,16 @@ def _ruled(spec: SweepSpec, kept: Sequence[expansion.Built]) -> tuple[str, ...]:
     if not trained:
         return ()
     configs = sorted(trained, key=lambda config: cost_of(config).params)
-    told = [
-        f"{key} {_figure(configs[0], key)}"
-        + (f" to {_figure(configs[-1], key)}" if len(kept) > 1 else "")
-        for key in left_out(stated)
-    ]
-    if not told:
+    ends = {key: (_figure(configs[0], key), _figure(configs[-1], key)) for key in left_out(stated)}
+    if not ends:
         return ()
-    return (f"by the rule {configs[0].rule}, smallest to largest: {', '.join(told)}",)
+    told = [
+        f"{key} {low}" + (f" to {high}" if high != low else "")
+        for key, (low, high) in ends.items()
+    ]
+    varies = any(low != high for low, high in ends.values())
+    order = ", smallest to largest" if varies else ""
+    return (f"by the rule {configs[0].rule}{order}: {', '.join(told)}",)
 
 
 def _figure(config: TrainConfig, key: str) -> str:
@@ -308,9 +310,11 @@ def _check_shared(spec: SweepSpec, pool: Pool, places: Places) -> None:
         return
     workers, largest = spec.resources.workers, demand.largest_slots
     if workers is not None and workers < largest:
+        why = f"hold no trial of {demand.kinds[-1].said}"
+        if demand.slots_of(demand.kinds[-1]) <= workers:
+            why = "make no whole GPU, and where trials differ no less is reserved"
         places.add(
             ("resources", "workers"),
-            f"{workers} hold no trial of {demand.kinds[-1].said}: where trials differ, one that "
-            f"takes several times what the smallest takes ({demand.smallest.said}) counts as so "
-            f"many; use {largest} or more",
+            f"{workers} {why}: one is the place of the smallest trial, {demand.smallest.said}; use "
+            f"{largest} or more",
         )

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from orchestrator.assembly import rounds
+from orchestrator.assembly.aiming import aimed
 from orchestrator.assembly.caps import hours_of
 from orchestrator.assembly.policies import policy_in_words
 from orchestrator.assembly.rounds import RungRow, rounds_of
@@ -41,7 +42,8 @@ class Plan:
     """A sweep on paper, in FLOPs. `path` is the least that one worker after another must do, the
     decay of a survivor included, so no number of workers beats it; `path_here` is that with the
     workers of the spec (None: unknown), and never less than an even share of all that is planned:
-    what spends the budget out comes after the rungs. Waiting and start-up come on top."""
+    what spends the budget out comes after the rungs. Waiting and start-up come on top.
+    `hours_count`: in words what an hour of a worker counts for; empty for that of a GPU."""
 
     name: str
     policy: str
@@ -58,6 +60,7 @@ class Plan:
     path_here: int | None
     flops_per_s: float | None
     gpu_hours: float | None
+    hours_count: str
     gpu_hours_cap: float | None
     dollars: float | None
     dollars_cap: float | None
@@ -112,11 +115,13 @@ def plan_of(
         path_here=here,
         flops_per_s=flops_per_s,
         gpu_hours=hours,
+        hours_count=_hours_count(spec, gpus),
         gpu_hours_cap=spec.budget.gpu_hours,
         dollars=dollars,
         dollars_cap=spec.budget.dollars,
         warnings=(),
         notes=(
+            *aimed(spec, pool),
             *foretold(spec),
             *pool.notes,
             *_shared(spec, pool, demand),
@@ -124,6 +129,15 @@ def plan_of(
         ),
     )
     return _with_warnings(plan, spec, pool)
+
+
+def _hours_count(spec: SweepSpec, gpus: float) -> str:
+    worker = "the smallest worker" if spec.resources.stepped else "a worker"
+    if spec.resources.gpus_per_trial is None:
+        return f"{worker} counts as {gpus:g}, one for each process, on GPUs or not"
+    if spec.resources.gpus_per_trial == 0:
+        return f"no GPU is taken, so {worker} counts as {gpus:g}, one for each process"
+    return "" if gpus == 1 and not spec.resources.stepped else f"{worker} counts as {gpus:g}"
 
 
 def _affordable(spec: SweepSpec, budget: int, flops_per_s: float | None) -> int:
@@ -138,6 +152,9 @@ def _shared(spec: SweepSpec, pool: Pool, demand: Demand) -> tuple[str, ...]:
     """That several processes train each trial, or some of them, where they do."""
     if demand.varies:
         return _differing(spec, pool, demand)
+    if demand.smallest.size < 1:
+        told = f"each trial takes {demand.smallest.said}, and so does a worker"
+        return (f"{told}: {demand.share} of them share a GPU",) if demand.share > 1 else (told,)
     processes = demand.smallest.processes
     if processes == 1:
         return ()
@@ -159,13 +176,16 @@ def _differing(spec: SweepSpec, pool: Pool, demand: Demand) -> tuple[str, ...]:
         said = " to ".join(t.said for t in sorted(ends, key=lambda takes: takes.size))
         told.setdefault(said, []).append(group[0].params)
     each = "; ".join(f"{said}: {_sizes_said(sizes)}" for said, sizes in told.items())
+    smallest, largest = demand.smallest, demand.kinds[-1]
     workers = spec.resources.workers
-    slots = f"{workers} workers are" if workers else "a worker is"
+    worker = f"a worker, of which there are {workers}," if workers else "a worker"
+    place = "GPU" if largest.gpus and largest.gpus <= 1 else "node"
+    alike = "GPUs" if smallest.gpus else "processes"
     return (
         f"what a trial takes, by its size: {each}",
-        f"{slots} as many times {demand.smallest.said}, and the largest trial takes the place of "
-        f"{demand.largest_slots}, all on one node; times above take each trial as on "
-        f"{demand.smallest.said}, and hours take GPUs as equally fast in any number",
+        f"{worker} is the place of the smallest, {smallest.said}; the largest trial takes that of "
+        f"{demand.slots_of(largest)}, all on one {place}; times above are as if every trial had "
+        f"{smallest.said}, and hours as if {alike} were equally fast in any number",
     )
 
 

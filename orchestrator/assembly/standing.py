@@ -100,7 +100,7 @@ def _condition(state: SweepState, held_by: str | None) -> tuple[str, str | None]
         return "running", None
     if state.stop_asked is not None:
         return "paused", state.stop_asked
-    return "interrupted", "its driver is gone; resume it"
+    return "interrupted", "its driver is gone"
 
 
 def unusable(state: SweepState) -> str | None:

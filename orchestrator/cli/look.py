@@ -119,7 +119,8 @@ def _plan_lines(plan: Plan, kept: str) -> list[str]:
         )
     if plan.gpu_hours is not None:
         cap = f" of {plan.gpu_hours_cap:g}" if plan.gpu_hours_cap is not None else ""
-        lines.append(f"  workers' time {plan.gpu_hours:.3g} hours{cap}")
+        count = f"; {plan.hours_count}" if plan.hours_count else ""
+        lines.append(f"  GPU-hours    {plan.gpu_hours:.3g}{cap}{count}")
     if plan.dollars is not None:
         cap = f" of {plan.dollars_cap:g}" if plan.dollars_cap is not None else ""
         lines.append(f"  money        {plan.dollars:.2f} dollars{cap}")
@@ -214,6 +215,9 @@ def _standing_lines(standing: Standing) -> list[str]:
         lines.append(f"driver  {standing.held_by}")
     if standing.why is not None:
         lines.append(f"why     {standing.why}")
+    if standing.condition in ("interrupted", "paused"):
+        name = speech.handle(standing.folder, standing.name)
+        lines.append(f"go on   {speech.program()} resume {name}")
     return lines
 
 

@@ -16,15 +16,13 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.optimum import Interval, Optimum, compute_optimal
 from orchestrator.report import words
 from orchestrator.report.conclusions import Answer, Bounded, Conclusions, LawResult
-from orchestrator.report.cost import SIZES_BEYOND, FlopsPerToken
+from orchestrator.report.cost import LONG_REACH, SIZES_BEYOND, FlopsPerToken
 from orchestrator.report.evidence import Evidence, TrialEvidence
 from orchestrator.values import Scalar
 
 REACH = 10.0
 WIDEST = 100.0
 """Between the bounds of a best size: from this ratio on it is not known."""
-LONG_REACH = 30.0
-"""Beyond this many times the largest run, an answer carries a warning."""
 
 
 def answered(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) -> Conclusions:

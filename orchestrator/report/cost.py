@@ -13,6 +13,8 @@ import numpy as np
 
 from orchestrator.values import FloatArray
 
+LONG_REACH = 30.0
+"""Beyond this many times the largest run, an answer carries a warning."""
 SIZES_BEYOND = 3.0
 """How far below the smallest size, or above the largest that its reach allows, a law may place the
 best size: further out the sizes trained say nothing."""

@@ -104,8 +104,8 @@ def _occupation(material: Material) -> Markup:
             return Markup("")
         drawing = style.svg(figure, label="Which trial trained in which slot, over time")
     caption = (
-        "Who trained when: a bar is one attempt in one slot, coloured by size; gaps are waiting "
-        "for a rung to fill."
+        "Who trained when: a bar is one attempt in one slot, coloured by size; in a gap "
+        "nothing was to be trained there, or the sweep lay idle between sessions."
     )
     return section(
         "When it ran",

@@ -48,6 +48,8 @@ def test_what_the_file_leaves_to_a_rule_is_told_with_its_figures() -> None:
     assert "batch_tokens 4.1K to 16.4K, optimizer.learning_rate 0.01 to 0.0" in note
     assert "schedule.warmup 115K to 1.64M" in note
     assert "beta2" not in note
+    (same,) = build_pool(spec_of({"model.width": [64]})).notes
+    assert same.startswith("by the rule porian_olmo: optimizer.learning_rate 0.01, ")
     said = spec_of({"model.width": [64]}).trial or {}
     whole = {"optimizer": {"learning_rate": 1e-3, "beta2": 0.9}, "schedule": {"warmup": 0.1}}
     assert build_pool(spec_of({"model.width": [64]}, trial={**said, **whole})).notes == ()

@@ -138,6 +138,7 @@ class Budget(Block):
     """What may be spent. FLOPs are always accounted; hours and money are further caps, and where
     they would run out first, policies that weigh gain against cost weigh it against them.
 
+    Hours are GPU-hours; of a trial without GPUs each process counts as one.
     `flops_per_s`: of one worker, as far as is known before segments were timed. `lost` is the
     ceiling, as a share of the FLOPs, on work that crashes may waste beside them.
     """

@@ -31,20 +31,17 @@ class Takes:
     cpus: float = 1.0
 
     @property
-    def counted(self) -> float:
-        """GPUs as hours and money count them. On CPUs a worker counts as one; where GPUs are left
-        open, each process may get one, and counts as one."""
-        return float(self.processes) if self.gpus is None else self.gpus or 1.0
-
-    @property
     def size(self) -> float:
-        """Its GPUs, or without any its processes."""
+        """Its GPUs, or without any its processes (of which each may get one where GPUs are left
+        open): as slots, hours and money count it."""
         return self.gpus or float(self.processes)
 
     @property
     def said(self) -> str:
-        """In words: `4 GPUs`, `2 processes`."""
+        """In words: `4 GPUs`, `0.25 of a GPU`, `2 processes`."""
         if self.gpus:
+            if self.gpus < 1:
+                return f"{self.gpus:g} of a GPU"
             return f"{self.gpus:g} GPU{'' if self.gpus == 1 else 's'}"
         return f"{self.processes} process{'' if self.processes == 1 else 'es'}"
 

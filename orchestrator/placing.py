@@ -143,7 +143,7 @@ def _gpus(state: SweepState, job: list[Waiting]) -> float | None:
     if state.terms.demand is None:
         return None
     trial, index = job[0]
-    return state.terms.demand.takes(trial.candidate, trial.tracks[index].target).counted
+    return state.terms.demand.takes(trial.candidate, trial.tracks[index].target).size
 
 
 def _left(state: SweepState) -> dict[int, float]:

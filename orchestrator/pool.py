@@ -315,6 +315,6 @@ def _check_shared(spec: SweepSpec, pool: Pool, places: Places) -> None:
             why = "make no whole GPU, and where trials differ no less is reserved"
         places.add(
             ("resources", "workers"),
-            f"{workers} {why}: one is the place of the smallest trial, {demand.smallest.said}; use "
-            f"{largest} or more",
+            f"{workers} {why}: a worker is the place of the smallest trial, "
+            f"{demand.smallest.said}; use {largest} or more",
         )

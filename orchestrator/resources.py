@@ -107,10 +107,10 @@ class Resources(Block):
 
     @property
     def gpus_counted(self) -> float:
-        """GPUs as hours and money count them, of the trial that takes the fewest. On CPUs a worker
-        counts as one; where GPUs are left open, each process may get one, and counts as one."""
-        given = self.processes_per_trial if self.gpus_per_trial is None else self.gpus_per_trial
-        return min(_numbers(given)) or 1.0
+        """GPUs as hours and money count them, of the trial that takes the fewest. Without any, or
+        where they are left open and each process may get one, a process counts as one."""
+        gpus = 0.0 if self.gpus_per_trial is None else min(_numbers(self.gpus_per_trial))
+        return gpus or min(_numbers(self.processes_per_trial)) or 1.0
 
     @property
     def stepped(self) -> tuple[str, ...]:

@@ -299,7 +299,7 @@ def _gpus(state: SweepState, trial: Trial, event: Started) -> float:
     """As recorded; what the spec says now of a segment that an older release started."""
     if event.gpus is not None or state.terms.demand is None:
         return 1.0 if event.gpus is None else event.gpus
-    return state.terms.demand.takes(trial.candidate, event.until).counted
+    return state.terms.demand.takes(trial.candidate, event.until).size
 
 
 def _reported(

@@ -178,14 +178,14 @@ def _differing(spec: SweepSpec, pool: Pool, demand: Demand) -> tuple[str, ...]:
     each = "; ".join(f"{said}: {_sizes_said(sizes)}" for said, sizes in told.items())
     smallest, largest = demand.smallest, demand.kinds[-1]
     workers = spec.resources.workers
-    worker = f"a worker, of which there are {workers}," if workers else "a worker"
+    places = f"the {workers} workers are places" if workers else "a worker is a place"
     place = "GPU" if largest.gpus and largest.gpus <= 1 else "node"
     alike = "GPUs" if smallest.gpus else "processes"
     return (
         f"what a trial takes, by its size: {each}",
-        f"{worker} is the place of the smallest, {smallest.said}; the largest trial takes that of "
-        f"{demand.slots_of(largest)}, all on one {place}; times above are as if every trial had "
-        f"{smallest.said}, and hours as if {alike} were equally fast in any number",
+        f"{places} of {smallest.said}, as the smallest trials take; the largest takes "
+        f"{demand.slots_of(largest)} of them, all on one {place}; times above are as if every "
+        f"trial had {smallest.said}, and hours as if {alike} were equally fast in any number",
     )
 
 

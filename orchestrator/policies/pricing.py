@@ -160,7 +160,7 @@ def _no_speed(_: Environment) -> float | None:
 class Purse:
     """The user's budget beside the FLOPs, and what is known of speed before anything ran.
 
-    `gpus`: those of one trial, 1 on CPUs, of the one with the fewest where they differ;
+    `gpus`: those of one trial, on CPUs its processes, of the one with the fewest;
     `flops_per_s`: of one such worker, as the user states it; `peak`: the device's, of an
     environment. `aside`: which share of the user's caps is annealing's, and not in these: branches
     are paid from it, as far as it goes.

@@ -106,13 +106,14 @@ def test_a_slot_has_the_cpus_that_any_of_its_kind_needs() -> None:
     [
         (Takes(), 1.0, "1 process"),
         (Takes(processes=4), 4.0, "4 processes"),
-        (Takes(processes=4, gpus=0.0), 1.0, "4 processes"),
-        (Takes(gpus=0.25), 0.25, "0.25 GPUs"),
+        (Takes(processes=4, gpus=0.0), 4.0, "4 processes"),
+        (Takes(gpus=0.25), 0.25, "0.25 of a GPU"),
+        (Takes(gpus=1.0), 1.0, "1 GPU"),
         (Takes(processes=4, gpus=4.0), 4.0, "4 GPUs"),
     ],
 )
 def test_hours_count_what_a_segment_takes(takes: Takes, counted: float, said: str) -> None:
-    assert (takes.counted, takes.said) == (counted, said)
+    assert (takes.size, takes.said) == (counted, said)
 
 
 def test_processes_and_gpus_that_do_not_fit_are_refused() -> None:

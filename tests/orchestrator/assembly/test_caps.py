@@ -62,7 +62,10 @@ def test_a_spent_cap_is_doubled_or_more(
         ({"gpus_per_trial": 0.25}, 0.25),
         ({"gpus_per_trial": 4}, 4.0),
         ({"processes_per_trial": 4}, 4.0),
-        ({"gpus_per_trial": 0, "processes_per_trial": 4}, 1.0),
+        # A trial of four processes takes the place of four trials of one, and as many hours.
+        ({"gpus_per_trial": 0, "processes_per_trial": 4}, 4.0),
+        ({"gpus_per_trial": 0, "processes_per_trial": {"by": "params", "0": 2, "1M": 4}}, 2.0),
+        ({"gpus_per_trial": 0}, 1.0),
     ],
 )
 def test_hours_count_the_gpus_that_a_trial_may_get(

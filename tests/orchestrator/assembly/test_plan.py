@@ -10,6 +10,7 @@ from orchestrator.assembly.refusal import Refused
 from orchestrator.assembly.specs import read_spec
 from orchestrator.pool import budget_flops
 from tests.orchestrator.assembly import specs
+from trainers.documents import SpecError
 
 
 def test_the_plan_adds_up(tmp_path: Path) -> None:
@@ -130,10 +131,47 @@ def test_gpus_by_size_are_told_for_each_size(tmp_path: Path) -> None:
     each, slots = (note for note in sized.notes if note not in alone.notes)
     assert each.startswith("what a trial takes, by its size: 1 GPU: ")
     assert "2 GPUs: " in each
-    assert slots.startswith("2 workers are as many times 1 GPU, and the largest trial takes the")
+    assert slots.startswith("the 2 workers are places of 1 GPU, as the smallest trials take; the ")
+    assert "the largest takes 2 of them, all on one node" in slots
     rung = "resources.gpus_per_trial={by: tokens, 0: 1, 1K: 2}"
     by_rung = plan_of(*read_spec(path, ["resources.backend=ray", rung]))
     assert any("1 GPU to 2 GPUs" in note for note in by_rung.notes)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "largest", "hours"),
+    [
+        ("0.25", "4 of them share a GPU", "a worker counts as 0.25"),
+        ("0.6", "takes 0.6 of a GPU, and so does a worker", "a worker counts as 0.6"),
+        ("1", "", ""),
+        ("0", "", "no GPU is taken, so a worker counts as 1, one for each process"),
+        # A block is a whole GPU, four places, and still the largest trial takes two of them.
+        (
+            "{by: params, 0: 0.25, 5K: 0.5}",
+            "the 4 workers are places of 0.25 of a GPU, as the smallest trials take; the largest "
+            "takes 2 of them, all on one GPU",
+            "the smallest worker counts as 0.25",
+        ),
+        (
+            "{by: params, 0: 0.5, 5K: 1}",
+            "takes 2 of them, all on one GPU",
+            "the smallest worker counts as 0.5",
+        ),
+    ],
+)
+def test_parts_of_a_gpu_are_told(gpus: str, largest: str, hours: str, tmp_path: Path) -> None:
+    path = str(specs.live(tmp_path))
+    rule = ["resources.backend=ray", "resources.workers=4", f"resources.gpus_per_trial={gpus}"]
+    plan = plan_of(*read_spec(path, rule))
+    assert plan.hours_count == hours
+    assert largest in " ".join(plan.notes) and bool(largest) == ("GPU" in " ".join(plan.notes))
+
+
+def test_fewer_workers_than_a_whole_gpu_are_told_why(tmp_path: Path) -> None:
+    rule = "resources.gpus_per_trial={by: params, 0: 0.25, 5K: 0.5}"
+    overrides = ["resources.backend=ray", "resources.workers=2", rule]
+    with pytest.raises(SpecError, match=r"2 make no whole GPU, .* 0.25 of a GPU; use 4 or more"):
+        read_spec(str(specs.live(tmp_path)), overrides)
 
 
 def test_lockstep_is_told(tmp_path: Path) -> None:

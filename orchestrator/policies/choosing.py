@@ -78,8 +78,7 @@ def chosen(
         )
     mute = forecaster is None or not any(forecaster.forecasts(c) for c in standing)
     if forecaster is None or mute or not belief.trusted:
-        level = common(state, standing)
-        first = min(standing, key=lambda c: seen(state, c, level))
+        first = lowest(state, standing)
         tokens = dict((c.id, t) for c, t in options)[first.id]
         return Choice(candidate=first, tokens=tokens, expected=None, why=f"{role}; {belief.why}")
     return _forecast(state, options, standing, forecaster, rule, by, f"{role}; {belief.why}")
@@ -137,6 +136,26 @@ def _sd_better(samples: FloatArray, mean: FloatArray, anchor: int) -> FloatArray
     better = (mean[anchor] - mean) / np.maximum(spread, 1e-9)
     better[anchor] = -np.inf
     return better
+
+
+def lowest(state: SweepState, candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate with the lowest loss where all have been. The one that ran least sets that
+    compute: behind there, it is out, and the others are compared as far as they got."""
+    left = list(candidates)
+    while True:
+        level = common(state, left)
+        first = min(left, key=lambda c: seen(state, c, level))
+        further = [c for c in left if _reached(state, c) > level]
+        if first not in further:
+            return first
+        left = further
+
+
+def _reached(state: SweepState, candidate: Candidate) -> float:
+    """The compute of the last point; -infinite for a candidate without one."""
+    if not math.isfinite(seen(state, candidate)):
+        return -math.inf
+    return float(state.trials[candidate.id].curve.flops[-1])
 
 
 def common(state: SweepState, candidates: Sequence[Candidate]) -> float:

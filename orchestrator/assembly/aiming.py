@@ -20,7 +20,13 @@ from orchestrator.spec import SweepSpec
 
 def aimed(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
     """Notes for a plan, in the order of their weight."""
-    return (*_target(spec, pool), *_together(spec), *_lines(spec, pool), *_slips(spec))
+    return (
+        *_target(spec, pool),
+        *_deployment(spec, pool),
+        *_together(spec),
+        *_lines(spec, pool),
+        *_slips(spec),
+    )
 
 
 def _target(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
@@ -42,6 +48,19 @@ def _target(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
         )
     far = ", a long reach for any law" if reach > LONG_REACH else ""
     return (f"{told}{words.factor(reach)} times the dearest candidate{far}",)
+
+
+def _deployment(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
+    """That no candidate takes the compute that would be deployed: each is judged at its end."""
+    flops = spec.deployment_flops
+    dearest = max(candidate.cost for candidate in pool.candidates)
+    if flops is None or spec.aim != "recommend" or flops <= dearest:
+        return ()
+    return (
+        f"no candidate takes deployment_flops {flops:.3g}: the dearest trains for "
+        f"{words.flops(dearest)} FLOPs to its end, and each is judged at its own; for what is "
+        "deployed, add larger sizes or raise the horizon",
+    )
 
 
 def _together(spec: SweepSpec) -> tuple[str, ...]:

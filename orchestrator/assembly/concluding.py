@@ -18,7 +18,7 @@ from orchestrator.assembly.caps import uses
 from orchestrator.assembly.folders import SweepFolder
 from orchestrator.assembly.parts import in_words
 from orchestrator.assembly.reading import Sweep
-from orchestrator.assembly.recommending import recommendation
+from orchestrator.assembly.recommending import Recommendation, recommendation
 from orchestrator.assembly.stoprules import two_widths, unheard
 from orchestrator.report.conclusions import Bounded, Conclusions, Question
 from orchestrator.spec import SweepSpec
@@ -39,7 +39,7 @@ class Written:
     summary: Path
     plane: Path
     journal: Path
-    recommended: str | None = None
+    recommended: Recommendation | None = None
     widths: str | None = None
 
     def publish(self, window: MlflowSink) -> None:
@@ -47,8 +47,13 @@ class Written:
         window.publish(
             law=figures_of(self.conclusions),
             artifacts=(self.report, self.law, self.summary, self.plane, self.journal),
-            answer=self.conclusions.sentence,
+            answer=" ".join([*self._first, self.conclusions.sentence]),
         )
+
+    @property
+    def _first(self) -> list[str]:
+        """What a sweep that was to recommend says before its law."""
+        return [] if self.recommended is None else [f"{self.recommended.what}."]
 
 
 def question_of(spec: SweepSpec) -> Question:
@@ -87,7 +92,7 @@ def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
     recommended = recommendation(sweep.spec, sweep.state)
     material = _material(sweep, conclusions, recommended)
     law = {"sweep": sweep.spec.name, "written_s": material.written_s, **conclusions.to_json()}
-    law |= {} if recommended is None else {"recommendation": recommended}
+    law |= {} if recommended is None else {"recommendation": recommended.said}
     folder.write(folder.law, json.dumps(law, indent=1, allow_nan=False) + "\n")
     folder.write(folder.plane, plane_png(material))
     folder.write(folder.summary, markdown(material, picture="plots/loss-compute.png"))
@@ -125,7 +130,9 @@ def figures_of(conclusions: Conclusions) -> dict[str, float]:
     return figures
 
 
-def _material(sweep: Sweep, conclusions: Conclusions, recommended: str | None) -> Material:
+def _material(
+    sweep: Sweep, conclusions: Conclusions, recommended: Recommendation | None
+) -> Material:
     from orchestrator.report.material import gathered
 
     return gathered(
@@ -137,10 +144,11 @@ def _material(sweep: Sweep, conclusions: Conclusions, recommended: str | None) -
         written_s=time.time(),
         facts=_facts(sweep),
         notes=(
-            *(() if recommended is None else (recommended,)),
+            *(() if recommended is None else (f"Why it is recommended: {recommended.why}.",)),
             *sweep.pool.notes,
             *_notes(sweep),
         ),
+        recommended="" if recommended is None else f"{recommended.what}.",
         ending=_ending(sweep, conclusions),
         commands=_commands(sweep.folder),
     )

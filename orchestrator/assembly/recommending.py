@@ -6,6 +6,8 @@ would choose now, from whatever was bought, always is one. Touches nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from orchestrator.assembly.policies import recommender
 from orchestrator.policies.searching import observed_of
 from orchestrator.report import words
@@ -14,8 +16,20 @@ from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState
 
 
-def recommendation(spec: SweepSpec, state: SweepState) -> str | None:
-    """Which candidate, and why, in a sentence; None for another aim, and before any point."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """What is recommended for which compute, and why it is, in words."""
+
+    what: str
+    why: str
+
+    @property
+    def said(self) -> str:
+        return f"{self.what}: {self.why}."
+
+
+def recommendation(spec: SweepSpec, state: SweepState) -> Recommendation | None:
+    """Which candidate, and why; None for another aim, and before any point."""
     flops = spec.deployment_flops
     if spec.aim != "recommend" or flops is None or not observed_of(state):
         return None
@@ -30,7 +44,8 @@ def recommendation(spec: SweepSpec, state: SweepState) -> str | None:
         if expected is not None
         else ""
     )
-    return (
-        f"For {words.flops(flops)} FLOPs the sweep recommends {candidate.id} "
-        f"({', '.join(told)}){foreseen}: {chosen.why}."
+    return Recommendation(
+        what=f"For {words.flops(flops)} FLOPs the sweep recommends {candidate.id} "
+        f"({', '.join(told)}){foreseen}",
+        why=chosen.why,
     )

@@ -179,6 +179,7 @@ def _told(ended: Ended, json: bool) -> int:
     handle = speech.handle(str(ended.folder.path), ended.folder.name)
     resume_command = " ".join([f"{speech.program()} resume {handle}", *ended.raised])
     written, state = ended.written, ended.outcome.state
+    named = written.recommended if written else None
     if json:
         speech.data(
             "launch",
@@ -192,7 +193,7 @@ def _told(ended: Ended, json: bool) -> int:
                 "budget": state.terms.budget,
                 "report": str(written.report) if written else None,
                 "law": written.conclusions.to_json() if written else None,
-                "recommended": written.recommended if written else None,
+                "recommended": named.said if named is not None else None,
                 "tracking_uri": ended.tracking_uri,
                 "resume": resume_command,
             },
@@ -207,7 +208,7 @@ def _told(ended: Ended, json: bool) -> int:
     show_laws(written.conclusions, brief=True)
     speech.say()
     if written.recommended is not None:
-        speech.say(written.recommended, style="bold")
+        speech.say(written.recommended.said, style="bold")
     speech.say(f"ended    {state.closed}")
     told = [f"{each.amount:.3g} of {each.budget:.3g} {each.unit}" for each in ended.used]
     speech.say(f"used     {', '.join(told)}")

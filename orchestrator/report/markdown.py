@@ -17,6 +17,7 @@ def markdown(material: Material, *, picture: str) -> str:
     level = conclusions.question.level
     parts = [
         f"# {_text(material.name)}: scaling law report",
+        *([_text(material.recommended)] if material.recommended else []),
         _text(conclusions.sentence),
         f"![loss against compute]({picture})",
         f"Spent {words.flops(material.spending.spent)} FLOPs, "

@@ -21,8 +21,9 @@ from orchestrator.state import SweepState
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """`facts` are (name, value) pairs: versions, device, digests. `notes` are what a reader must
-    know of this sweep beforehand. `ending` says why it ended, and
-    what did not end it, in sentences. `commands` write this report, or the sweep, again."""
+    know of this sweep beforehand. `recommended` is the candidate that a sweep of that aim names,
+    in a sentence. `ending` says why it ended, and what did not end it, in sentences. `commands`
+    write this report, or the sweep, again."""
 
     state: SweepState
     timeline: Timeline
@@ -34,6 +35,7 @@ class Material:
     written_s: float
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    recommended: str = ""
     ending: str = ""
     commands: tuple[str, ...] = ()
 
@@ -75,6 +77,7 @@ def gathered(
     written_s: float,
     facts: tuple[tuple[str, str], ...] = (),
     notes: tuple[str, ...] = (),
+    recommended: str = "",
     ending: str = "",
     commands: tuple[str, ...] = (),
 ) -> Material:
@@ -90,6 +93,7 @@ def gathered(
         written_s=written_s,
         facts=facts,
         notes=notes,
+        recommended=recommended,
         ending=ending,
         commands=commands,
     )

@@ -32,6 +32,7 @@ def opening(material: Material) -> Markup:
                 ),
                 element("h1", material.name),
             ),
+            element("p", material.recommended, class_="answer") if material.recommended else "",
             element("p", conclusions.sentence, class_="answer" if answered else "answer none"),
             _facts(material),
             items([element("span", note) for note in material.notes], classes="soft")
@@ -67,7 +68,11 @@ def _facts(material: Material) -> Markup:
     if target is not None and target.loss.low is not None and target.loss.high is not None:
         half = (target.loss.high - target.loss.low) / 2
         facts.append(
-            ("Uncertainty of the answer", f"± {words.loss(half)}", f"half-width, {target.what}")
+            (
+                "Uncertainty of the answer",
+                f"± {words.loss(half)}",
+                f"half-width in nats, {target.what}",
+            )
         )
     facts.append(
         (
@@ -133,16 +138,19 @@ def aims(material: Material) -> Markup:
                 f"seen, by {best.trial}",
             ]
         )
-    for name, answer in (("target", conclusions.target), ("recommend", conclusions.recommended)):
-        if answer is not None:
-            rows.append(_answer_row(_aim(name, asked), answer, level))
+    found = {"target": conclusions.target, "recommend": conclusions.recommended}
+    answers = {name: answer for name, answer in found.items() if answer is not None}
+    rows += [_answer_row(_aim(name, asked), answer, level) for name, answer in answers.items()]
+    flops = conclusions.question.deployment_flops
+    if "recommend" not in answers and flops is not None:
+        rows.append(_unanswered_row(_aim("recommend", asked), flops))
     if not rows:
         return Markup("")
     heads = ["aim", "question", "FLOPs", "parameters", "tokens", "loss", "by"]
     return section(
         "Three aims",
         table(heads, rows, numbers=(2, 3, 4)),
-        element("p", _aims_note(conclusions.recommended), class_="soft"),
+        element("p", _aims_note(conclusions.recommended, len(answers)), class_="soft"),
         id="aims",
     )
 
@@ -163,6 +171,11 @@ def _answer_row(name: Content, answer: Answer, level: float) -> list[Content]:
     ]
 
 
+def _unanswered_row(name: Content, flops: float) -> list[Content]:
+    unknown = ["not known"] * 3
+    return [name, "the deployment compute", words.flops(flops), *unknown, "no law reaches so far"]
+
+
 def _ranged(bounded: Bounded | None) -> str:
     if bounded is None:
         return "not known"
@@ -174,11 +187,12 @@ def _ranged(bounded: Bounded | None) -> str:
     )
 
 
-def _aims_note(recommended: Answer | None) -> str:
-    note = (
-        "The lowest loss seen is a fact of this sweep; the other two are what the law says beyond "
-        "it."
-    )
+def _aims_note(recommended: Answer | None, answers: int) -> str:
+    note = "The lowest loss seen is a fact of this sweep"
+    if answers:
+        others = "the other is" if answers == 1 else "the other two are"
+        note += f"; {others} what the law says beyond it"
+    note += "."
     if recommended is not None and recommended.settings:
         note += (
             " Settings to begin with, those of the best run that went furthest: "

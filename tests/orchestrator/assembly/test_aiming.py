@@ -38,6 +38,15 @@ def test_a_target_within_the_pool_is_told_as_such(tmp_path: Path) -> None:
     assert "lie within the pool, so a run there" in notes(tmp_path, ACTIVE, near)
 
 
+def test_a_deployment_that_no_candidate_takes_is_told(tmp_path: Path) -> None:
+    asked = ("policy={kind: recommend}", "aim=recommend")
+    _, pool = read_spec(str(specs.recorded(tmp_path)), [])
+    dearest = max(candidate.cost for candidate in pool.candidates)
+    for flops, told in ((0.9 * dearest, False), (10 * dearest, True)):
+        said = notes(tmp_path, *asked, f"deployment_flops={flops}")
+        assert ("no candidate takes deployment_flops" in said) is told
+
+
 def test_a_law_in_one_line_shows_what_it_fits(tmp_path: Path) -> None:
     told = notes(tmp_path, f"law.forms=['{LINE}', chinchilla]", ACTIVE, FAR)
     assert "takes N and D and fits 8 parameters, E, A, a, B, T, b, K, k" in told

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -11,6 +13,7 @@ from orchestrator.assembly.reading import Sweep, read_sweep
 from orchestrator.assembly.recommending import recommendation
 from orchestrator.assembly.session import Wishes, drive
 from orchestrator.assembly.specs import read_spec
+from orchestrator.sinks.mlflow import MlflowSink
 from tests.orchestrator.assembly import specs
 
 ASKED = ("policy={kind: recommend, surrogate: power_law}", "aim=recommend")
@@ -33,9 +36,18 @@ def test_it_names_a_candidate_even_where_the_law_cannot_answer(tmp_path: Path) -
     conclusions = conclude_sweep(sweep)
     named = write_report(sweep, conclusions).recommended
     assert named is not None
-    assert named.startswith("For 1.00e18 FLOPs the sweep recommends n")
-    assert "parameters" in named and "rate" in named
-    assert "the sweep recommends n" in sweep.folder.report.read_text()
+    assert named.what.startswith("For 1.00e18 FLOPs the sweep recommends n")
+    assert "parameters" in named.what and "rate" in named.what
+    text, summary = sweep.folder.report.read_text(), sweep.folder.summary.read_text()
+    # It is what was asked, so it stands before the law.
+    assert f'<p class="answer">{named.what}.</p>' in text and "Why it is recommended" in text
+    assert text.index("the sweep recommends n") < text.index(conclusions.sentence)
+    assert summary.index("the sweep recommends n") < summary.index("loss against compute")
+    assert "recommend (asked)" in text and "no law reaches so far" in text
+    told: list[str] = []
+    window = cast(MlflowSink, SimpleNamespace(publish=lambda **said: told.append(said["answer"])))
+    write_report(sweep, conclusions).publish(window)
+    assert told == [f"{named.what}. {conclusions.sentence}"]
     doubts = conclusions.doubts
     assert any("no answer at the deployment compute of 1.00e18 FLOPs" in each for each in doubts)
 

@@ -98,15 +98,23 @@ class Belief:
         """(Q, features): products of rows are covariances, between optima included. The same
         columns for every call."""
         said, slopes = slopes_at(self.form, self.values, inputs, self.centre, self.in_logs)
+        count, size, places = slopes.shape
+        own = np.zeros((places, self.tilt.shape[1]))
         if self.misfit is not None:
             own = self.unit * self.misfit.features(inputs)
             said = said + self.tilt @ own.T
-            own = np.broadcast_to(own.T, (len(said), *own.T.shape))
-            slopes = np.concatenate([slopes, own], axis=1)
         root = np.sqrt(self.weights)[:, None]
-        within = np.matmul(slopes.swapaxes(1, 2), self.roots) * root[:, :, None]
-        between = root * (said - self.weights @ said)
-        return np.concatenate([*within, between.T], axis=1)
+        width = self.roots.shape[2]
+        # Offers are thousands and columns hundreds: each optimum's are written where they belong.
+        found = np.empty((places, count * width + count))
+        with np.errstate(all="ignore"):
+            for k in range(count):
+                axes = root[k] * self.roots[k]
+                block = found[:, k * width : (k + 1) * width]
+                np.matmul(own, axes[size:], out=block)
+                block += slopes[k].T @ axes[:size]
+        found[:, count * width :] = (root * (said - self.weights @ said)).T
+        return found
 
 
 def believed(

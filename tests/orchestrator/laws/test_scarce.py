@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,30 @@ def test_features_are_covariances_between_any_inputs() -> None:
     together = belief.features(both)
     assert np.allclose(together @ together.T, np.concatenate([pool, target]) @ together.T)
     assert pool.shape[1] == target.shape[1]
+
+
+@pytest.mark.parametrize("misfit", [None, 0.02])
+def test_products_of_features_are_what_the_optima_spread(misfit: float | None) -> None:
+    """By hand: within each optimum its slopes times its covariance, between them their distance
+    from the mean."""
+    belief = believed(CHINCHILLA, rows(slice(4)), scene(misfit), seed=0)
+    said, step = belief.said(TARGET)[:, 0], 1e-6
+    away = said - belief.weights @ said
+    expected = float(belief.weights @ away**2)
+    assert len(said) > 1
+    for k, weight in enumerate(belief.weights):
+        slopes: list[float] = []
+        for number in range(belief.values.shape[1] + belief.tilt.shape[1]):
+            values, tilt = belief.values.copy(), belief.tilt.copy()
+            of_law = number < values.shape[1]
+            moved = values if of_law else tilt
+            moved[k, number if of_law else number - values.shape[1]] += step
+            there = replace(belief, values=values, tilt=tilt).said(TARGET)[k, 0]
+            slopes.append((there - said[k]) / step)
+        effect = np.array(slopes) @ belief.roots[k]
+        expected += weight * float(effect @ effect)
+    found = belief.features(TARGET)
+    assert float(np.sum(found**2)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_an_outlier_hardly_moves_the_belief() -> None:

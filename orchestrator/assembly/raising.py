@@ -87,15 +87,21 @@ def check_goes_on(sweep: Sweep, spec: SweepSpec, words: tuple[str, ...]) -> None
     )
 
 
+def not_worth_it(state: SweepState) -> bool:
+    """Whether a sweep ended since no purchase was worth its share of the budget: of a larger one
+    the same costs less, and what did not fit may be bought."""
+    return (state.closed or "").startswith(NO_MORE) and "(policy.worth " in (state.closed or "")
+
+
 def more_of(spec: SweepSpec, state: SweepState) -> str | None:
-    """The assignment that doubles what a sweep ran out of, where its policy would go on with it;
-    None where it ended for another reason."""
+    """The assignment that doubles what a sweep ran out of, where its policy would go on with it,
+    or may (`not_worth_it`); None where it ended for another reason."""
     closed = state.closed or ""
     first = used_of(spec)(state)
     at_end = len(state.trials) == len(state.pool) and all(
         trial.out or trial.trunk.tokens >= trial.candidate.end for trial in state.trials.values()
     )
-    enough = closed.startswith(NO_MORE) and NOTHING_FITS not in closed
+    enough = closed.startswith(NO_MORE) and NOTHING_FITS not in closed and not not_worth_it(state)
     if not closed or enough or at_end or spec.policy.kind in LAID_OUT:
         return None
     if first.unit == "GPU-hours":
@@ -106,7 +112,7 @@ def more_of(spec: SweepSpec, state: SweepState) -> str | None:
     return (
         f"budget.flops={2 * first.budget:.3g}"
         if share is None
-        else (f"budget.flops={200 * share:g}%" if share <= 0.5 else None)
+        else (f"budget.flops={min(200 * share, 100):g}%" if share < 1 else None)
     )
 
 

@@ -176,6 +176,8 @@ def _nothing(_: str) -> None:
 
 def _told(ended: Ended, json: bool) -> int:
     """The end of a session in words, and its exit code."""
+    from orchestrator.assembly.raising import not_worth_it
+
     handle = speech.handle(str(ended.folder.path), ended.folder.name)
     resume_command = " ".join([f"{speech.program()} resume {handle}", *ended.raised])
     written, state = ended.written, ended.outcome.state
@@ -215,7 +217,8 @@ def _told(ended: Ended, json: bool) -> int:
     if ended.unheard is not None:
         speech.say(f"         {ended.unheard}", style="yellow")
     if ended.more is not None:
-        speech.say(f"         more budget goes on: {resume_command} {ended.more}")
+        goes = "may find something worth its cost" if not_worth_it(state) else "goes on"
+        speech.say(f"         more budget {goes}: {resume_command} {ended.more}")
     if written.widths is not None:
         speech.say(f"widths   {written.widths}")
     speech.say(f"report   {written.report}")

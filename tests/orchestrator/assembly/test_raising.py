@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,9 @@ def test_a_sweep_that_its_hours_or_money_ended_goes_on_with_more(
 def test_flops_are_raised_in_the_same_way(tmp_path: Path) -> None:
     first = launched(sweep_file(tmp_path, "{flops: 10%}"))
     assert more_of(first.spec, first.state) == "budget.flops=20%"
+    for share, said in (("70%", "budget.flops=100%"), ("100%", None)):
+        budget = first.spec.budget.model_copy(update={"flops": share})
+        assert more_of(first.spec.model_copy(update={"budget": budget}), first.state) == said
     assert resumed(first, "budget.flops=20%") == 0
     second = read_sweep(first.folder)
     assert second.state.terms.budget == pytest.approx(2 * first.state.terms.budget, rel=1e-6)
@@ -159,6 +163,22 @@ def test_the_end_that_was_asked_for_is_no_matter_of_budget(
     assert more_of(first.spec, first.state) is None
     assert resumed(first, "budget.gpu_hours=2") == 2
     assert "asked for" in " ".join(capsys.readouterr().err.split())
+
+
+def test_where_nothing_was_worth_its_share_more_budget_may_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = "target: {params: 10M, tokens: 200M}\npolicy: {kind: active, lengths: 3, worth: 4}\n"
+    path = sweep_file(tmp_path, "{flops: 20%}", policy)
+    path.write_text(path.read_text().replace("forms: [power]", "forms: [chinchilla]"))
+    assert run(["launch", str(path)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not worth its cost" in said
+    assert "more budget may find something worth its cost: " in said
+    command = re.search(r"worth its cost: \S+ (resume \S+ budget\.flops=40%)", said)
+    assert command is not None
+    # Followed to the letter it goes on, or says why it does not.
+    assert run(command[1].split()) in (0, 2)
 
 
 def test_flops_are_not_lowered_while_a_sweep_goes_on(tmp_path: Path) -> None:

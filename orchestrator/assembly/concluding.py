@@ -105,7 +105,7 @@ def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:
         plane=folder.plane,
         journal=folder.journal,
         recommended=recommended,
-        widths=two_widths(sweep.spec, conclusions.target),
+        widths=two_widths(sweep.spec, conclusions),
     )
 
 
@@ -182,7 +182,7 @@ def _ending(sweep: Sweep, conclusions: Conclusions) -> str:
     said = [f"{used.amount:.3g} of {used.budget:g} {used.unit} are used" for used in caps]
     if state.closed is not None:
         said.append(f"the sweep ended: {state.closed}")
-    doubts = (unheard(sweep.spec, state), two_widths(sweep.spec, conclusions.target))
+    doubts = (unheard(sweep.spec, state), two_widths(sweep.spec, conclusions))
     said += [why for why in doubts if why is not None]
     return " ".join(f"{each[0].upper()}{each[1:]}." for each in said)
 

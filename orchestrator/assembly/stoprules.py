@@ -21,7 +21,7 @@ from orchestrator.state import SweepState
 from orchestrator.values import NO_MORE
 
 if TYPE_CHECKING:
-    from orchestrator.report.conclusions import Answer
+    from orchestrator.report.conclusions import Conclusions
 
 Forecasting = blocks.Frontier | blocks.Recommend | blocks.Active
 
@@ -80,20 +80,25 @@ def unheard(spec: SweepSpec, state: SweepState) -> str | None:
     return f"the stop rules that were asked for ({stated}) were not met by what was bought"
 
 
-def two_widths(spec: SweepSpec, answer: Answer | None) -> str | None:
-    """Why the half-widths that the policy names are not that of the answer at the target, in a
-    sentence; None where it names none, or the answer has no interval."""
+def two_widths(spec: SweepSpec, conclusions: Conclusions) -> str | None:
+    """Why the half-widths that the policy names are not that of the answer at the target, in
+    sentences; None where it names none, where the answer has no interval, and where all forms
+    answer together, by the belief that bought."""
+    answer, together = conclusions.target, conclusions.averaged
     if not isinstance(spec.policy, blocks.Active) or spec.aim != "target" or answer is None:
         return None
     low, high = answer.loss.low, answer.loss.high
     if low is None or high is None or not 0 < low < high:
         return None
+    if together is not None and answer.by == together.key:
+        return None
     half = 0.5 * math.log(high / low)
     return (
-        f"the interval of the answer is ± {half:.2g} of log loss ({words.share(spec.law.level)}), "
-        "drawn from the trials alone; the half-widths at the target that the policy names (90 %) "
-        "are of its own belief, which also holds what laws are usually like and by which it buys: "
-        "on few trials one may be several times the other, so plan by the wider"
+        f"the interval of the answer is ± {half:.2g} of log loss ({words.share(spec.law.level)}), a "
+        f"factor of {math.exp(half):.2f} either way on the whole, and rests on the trials alone; "
+        "the half-widths that the policy names (90 %), by which it buys and stops, are of its own "
+        "belief, which also knows what laws are usually like: where trials are few the two differ "
+        "several times, so plan by the wider"
     )
 
 

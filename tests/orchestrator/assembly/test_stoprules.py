@@ -20,6 +20,7 @@ from orchestrator.events import Decided, PointReported, Started
 from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.policies.unheard import Unheard
 from orchestrator.recorded import read_recorded
+from orchestrator.report.conclusions import Averaged
 from orchestrator.spec import SweepSpec
 from orchestrator.state import SweepState, fold
 from orchestrator.values import NO_MORE, Extend, Point
@@ -107,17 +108,23 @@ def test_why_the_policys_width_is_not_the_answers_is_told_at_the_end_and_in_the_
     asked = ("policy={kind: active, half_width: 0.1}", "law.forms=[chinchilla]", TARGET)
     assert run(["launch", str(specs.recorded(tmp_path)), "-q", *asked]) == 0
     sweep = read_sweep(find("ladder", str(tmp_path / "sweeps")))
-    answer = conclude_sweep(sweep).target
+    found = conclude_sweep(sweep)
+    answer = found.target
     assert answer is not None and answer.loss.low is not None and answer.loss.high is not None
-    why = two_widths(sweep.spec, answer)
+    why = two_widths(sweep.spec, found)
     half = 0.5 * math.log(answer.loss.high / answer.loss.low)
     assert why is not None and f"± {half:.2g} of log loss (90 %)" in why
+    assert f"a factor of {math.exp(half):.2f} either way" in why
     assert "are of its own belief" in why and "plan by the wider" in why
     assert f"widths   {why}" in capsys.readouterr().err
     said = f"{why[0].upper()}{why[1:]}."
     assert said in sweep.folder.report.read_text()
     assert said in sweep.folder.summary.read_text()
     bare = replace(answer, loss=replace(answer.loss, low=None, high=None))
-    assert two_widths(sweep.spec, bare) is None, "one width alone needs no explanation"
+    alone = replace(found, target=bare)
+    assert two_widths(sweep.spec, alone) is None, "one width alone needs no explanation"
     other, _ = read(tmp_path, RECOMMEND, DEPLOYED)
-    assert two_widths(other, answer) is None, "it names no half-width"
+    assert two_widths(other, found) is None, "it names no half-width"
+    both = Averaged(loss=answer.loss, forms=(("chinchilla", 0.5), ("kaplan", 0.5)))
+    together = replace(found, target=replace(answer, by=both.key), averaged=both)
+    assert two_widths(sweep.spec, together) is None, "the answer is by the belief that bought"

@@ -95,7 +95,7 @@ def two_widths(spec: SweepSpec, conclusions: Conclusions) -> str | None:
     half = 0.5 * math.log(high / low)
     return (
         f"the interval of the answer is ± {half:.2g} of log loss ({words.share(spec.law.level)}), "
-        f"a factor of {math.exp(half):.2f} either way on the whole, and rests on the trials alone; "
+        f"a factor of {math.exp(half):.2f} either way, and rests on the trials alone; "
         "the half-widths that the policy names (90 %), by which it buys and stops, are of its own "
         "belief, which also knows what laws are usually like: where trials are few the two differ "
         "several times, so plan by the wider"

@@ -71,15 +71,20 @@ def question_of(spec: SweepSpec) -> Question:
     )
 
 
-def conclude_sweep(sweep: Sweep) -> Conclusions:
-    """The laws and the answers that the sweep's real points give."""
+def conclude_sweep(sweep: Sweep, question: Question | None = None) -> Conclusions:
+    """The laws and the answers that the sweep's real points give, to its own question or to
+    another. Those forms answer together that chose the runs, and no others."""
     from orchestrator.assembly.averaged import averaged_of
     from orchestrator.report.concluding import conclude
     from orchestrator.report.evidence import evidence_of
 
-    question = question_of(sweep.spec)
+    own = question_of(sweep.spec)
+    question = own if question is None else question
     evidence = evidence_of(sweep.state, burn_in=question.burn_in)
-    return conclude(evidence, question, averaged_of(sweep.spec, sweep.state, evidence))
+    together = None
+    if (question.forms, question.level) == (own.forms, own.level):
+        together = averaged_of(sweep.spec, sweep.state, evidence)
+    return conclude(evidence, question, together)
 
 
 def write_report(sweep: Sweep, conclusions: Conclusions) -> Written:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,20 +26,28 @@ def fit(
         list[str] | None,
         typer.Option(
             "--form",
-            help="For a table: a law form by name, or in one line such as"
-            " 'E + A/N**alpha + B/D**beta'; may be repeated.",
+            help="A law form by name, or in one line such as 'E + A/N**alpha + B/D**beta'; may be"
+            " repeated (default: those of the sweep).",
         ),
     ] = None,
     forms: Annotated[
-        str | None, typer.Option(help="For a table: names of law forms, separated by commas.")
+        str | None, typer.Option(help="Names of law forms, separated by commas.")
     ] = None,
     burn_in: Annotated[
-        float, typer.Option(min=0.0, max=0.99, help="For a table: share of each curve dropped.")
-    ] = 0.1,
-    draws: Annotated[int, typer.Option(min=0, help="For a table: bootstrap draws.")] = 200,
+        float | None,
+        typer.Option(
+            min=0.0, max=0.99, help="Share of each curve dropped (default: the sweep's; 0.1)."
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=0, help="Bootstrap draws (default: the sweep's; 200).")
+    ] = None,
     level: Annotated[
-        float, typer.Option(min=0.01, max=0.999, help="For a table: level of the intervals.")
-    ] = 0.9,
+        float | None,
+        typer.Option(
+            min=0.01, max=0.999, help="Level of the intervals (default: the sweep's; 0.9)."
+        ),
+    ] = None,
     choices: Annotated[
         bool,
         typer.Option("--choices", help="Also fit the law of size in every defensible way."),
@@ -48,23 +56,36 @@ def fit(
 ) -> int:
     """Fit the laws and show them with their intervals. Writes nothing."""
     from orchestrator.assembly.replaying import curves_path
+    from orchestrator.assembly.tables import conclude_table, question_about
 
+    stated = None
+    if form is not None or forms is not None:
+        stated = [*(form or ()), *(forms.split(",") if forms is not None else ())]
     if curves_path(source):
-        from orchestrator.assembly.tables import conclude_table, question_about
-
-        asked = [*(form or ()), *(forms.split(",") if forms is not None else ())]
-        if form is None and forms is None:
-            asked = ["power_irreducible", "chinchilla"]
-        question = question_about(asked, burn_in=burn_in, draws=draws, level=level)
+        question = question_about(
+            ["power_irreducible", "chinchilla"] if stated is None else stated,
+            burn_in=0.1 if burn_in is None else burn_in,
+            draws=200 if draws is None else draws,
+            level=0.9 if level is None else level,
+        )
         with speech.busy("fitting the laws"):
             conclusions = conclude_table(source, question)
     else:
-        from orchestrator.assembly.concluding import conclude_sweep
+        from orchestrator.assembly.concluding import conclude_sweep, question_of
         from orchestrator.assembly.folders import find
         from orchestrator.assembly.reading import read_sweep
 
+        sweep = read_sweep(find(source, storage))
+        own = question_of(sweep.spec)
+        about = question_about(
+            own.forms if stated is None else stated,
+            burn_in=own.burn_in if burn_in is None else burn_in,
+            draws=own.draws if draws is None else draws,
+            level=own.level if level is None else level,
+        )
+        changed = {name: getattr(about, name) for name in ("forms", "burn_in", "draws", "level")}
         with speech.busy("fitting the laws"):
-            conclusions = conclude_sweep(read_sweep(find(source, storage)))
+            conclusions = conclude_sweep(sweep, replace(own, **changed))
     made = None
     if choices:
         from orchestrator.assembly.choosing import choices_about

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.assembly.tables import evidence_in_table
 from orchestrator.cli.app import run
+from tests.orchestrator.assembly import specs
 from tests.orchestrator.laws.sweeps import runs_of_truth, true_loss
 
 Streams = pytest.CaptureFixture[str]
@@ -157,6 +158,22 @@ def test_no_engine_is_loaded(table: Path) -> None:
         timeout=100,
     )
     assert spoken.returncode == 0, spoken.stderr
+
+
+def test_a_form_of_ones_own_is_fitted_to_a_sweep_too(tmp_path: Path, capsys: Streams) -> None:
+    assert run(["launch", str(specs.recorded(tmp_path)), "-q"]) == 0
+    sweep = str(tmp_path / "sweeps" / "ladder")
+    capsys.readouterr()
+    assert run(["fit", sweep, "--form", LINE, "--level", "0.5", "--burn-in", "0", "--json"]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert [law["form"] for law in asked["laws"]] == [LINE] and asked["level"] == 0.5
+    assert run(["fit", sweep, "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert [law["form"] for law in own["laws"]] == ["power_irreducible", "chinchilla"]
+    rows = [record["laws"][-1]["posterior"]["law"]["rows"] for record in (asked, own)]
+    assert own["level"] == 0.9 and rows[0] > rows[1], "the sweep drops the first part of a curve"
+    assert run(["fit", sweep, "--form", "chinchila"]) == 2
+    assert "there is no law form 'chinchila'" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """What a sweep that `active` bought says at its target where several law forms are stated.
 
 No form is the true one, and the one that fits best is often not the one that is right far away.
-So the answer is that of the belief by which the runs were bought: all forms, weighted by their
-error at the dearest rows, with the misfit that no form says. It is asked of the rows of trials
+So the answer is that of the belief by which the runs were bought: all forms, half of their weight
+shared alike and half by how they foresaw the dearest rows, with the misfit that no form says. Its
+interval is of all of them, what lies between forms included. It is asked of the rows of trials
 near their size's best, as the laws of the report are. Touches nothing.
 """
 

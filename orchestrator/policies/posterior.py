@@ -17,7 +17,7 @@ from orchestrator.laws.averaging import larger_rows
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.base import LawForm
 from orchestrator.laws.misfit import LENGTHS, SD, misfit_over
-from orchestrator.laws.refining import NOISE, Scene
+from orchestrator.laws.refining import Scene
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.scarce import Belief, believed
 from orchestrator.policies.buying import Choice, Market, Teaching, begun_with, cheapest, greedy
@@ -26,6 +26,9 @@ from orchestrator.values import FloatArray
 
 GROWTH = 1.5
 """Optima are looked for afresh when the runs have grown by this factor."""
+TRUST = 0.5
+"""Share of the forms' weights that goes by how they foresaw the dearest rows: what foresees these
+best may do worse farther away, and few rows judge by chance. The rest is shared alike."""
 _DESIGN_START = 0.25  # share of the budget that a classical design may start with
 _RUNS_PER_PARAMETER = 2.5  # and how many runs, as arXiv 2604.22753 has it
 
@@ -168,8 +171,8 @@ class Learner:
         if len(found) < 2:
             return _together(found, [], reasons)
         key = (_content(early, scene), tuple(belief.form.expression for belief in found))
-        errors = self._judged.get(key, lambda: _errors(anchors, scene, early))
-        return _together(found, errors, reasons)
+        foreseen = self._judged.get(key, lambda: _foreseen(anchors, scene, early))
+        return _together(found, foreseen, reasons)
 
     def told(self, market: Market) -> Posterior:
         """The law itself, of all rows, with optima found afresh. Raises FitError."""
@@ -180,8 +183,8 @@ class Learner:
                 found.append(believed(form, runs, scene, seed=seed))
             except FitError as error:
                 reasons.append(str(error))
-        errors = _errors(found, scene, market) if len(found) > 1 else []
-        return _together(found, errors, reasons)
+        foreseen = _foreseen(found, scene, market) if len(found) > 1 else []
+        return _together(found, foreseen, reasons)
 
     def _anchor(self, form: LawForm, early: Market, scene: Scene) -> Belief | None:
         """What the first rows say of a form, found afresh; None where they say nothing."""
@@ -232,40 +235,57 @@ def _known(market: Market) -> Runs:
     return market.known
 
 
-def _together(found: list[Belief], errors: Sequence[float], reasons: list[str]) -> Posterior:
-    """Beliefs weighted by one over their squared error at the dearest rows; the usual noise is
-    added, below which errors tell nothing. Equal weights where none has an error."""
+def _together(found: list[Belief], foreseen: Sequence[float], reasons: list[str]) -> Posterior:
+    """Beliefs weighed half alike, half by the density with which the dearest rows were foreseen
+    (its log a form); all alike where none foresaw them."""
     if not found:
         raise FitError("; ".join(reasons))
     weights = [1.0 / len(found)] * len(found)
-    if any(math.isfinite(error) for error in errors):
-        raw = [1.0 / (error**2 + NOISE**2) for error in errors]
-        weights = [weight / math.fsum(raw) for weight in raw]
+    best = max(foreseen, default=-math.inf)
+    if math.isfinite(best):
+        raw = [math.exp(density - best) for density in foreseen]
+        total = math.fsum(raw)
+        weights = [
+            (1.0 - TRUST) * weight + TRUST * density / total
+            for weight, density in zip(weights, raw, strict=True)
+        ]
     return Posterior(beliefs=tuple(found), weights=tuple(weights))
 
 
-def _errors(found: Sequence[Belief | None], scene: Scene, market: Market) -> list[float]:
-    """Root mean squared error of each belief's form at the dearest rows, predicted from the others
-    with optima found afresh: those of all rows have seen the dearest. Infinite where there is no
-    answer."""
+def _foreseen(found: Sequence[Belief | None], scene: Scene, market: Market) -> list[float]:
+    """Log density of the dearest rows together, as each belief's form foresees them from the
+    others (a partial Bayes factor: O'Hagan 1995, J. R. Stat. Soc. B 57:99), with optima found
+    afresh: those of all rows have seen the dearest. Minus infinity where there is no answer."""
     try:
         larger = larger_rows(market.known_cost)
     except FitError:
-        return [math.inf] * len(found)
+        return [-math.inf] * len(found)
     held, rest = _known(market).take(larger), _known(market).take(~larger)
-    errors: list[float] = []
+    densities: list[float] = []
     for belief in found:
         try:
             if belief is None:
                 raise FitError("no belief to judge")
             early = believed(belief.form, rest, scene, seed=market.sweep_seed)
         except FitError:
-            errors.append(math.inf)
+            densities.append(-math.inf)
             continue
-        gap = early.predict(held.features) - held.loss
-        error = float(np.sqrt(np.mean(gap**2))) / belief.unit
-        errors.append(error if math.isfinite(error) else math.inf)
-    return errors
+        densities.append(_density(early, held))
+    return densities
+
+
+def _density(belief: Belief, rows: Runs) -> float:
+    """Log of the joint normal density of these rows under a belief that has not seen them, noise
+    included; minus infinity where it has no value at some."""
+    with np.errstate(all="ignore"):
+        gap = belief.weights @ belief.said(rows.features)
+        gap = gap - (np.log(rows.loss) if belief.in_logs else rows.loss)
+        features = belief.features(rows.features)
+    if not (np.isfinite(gap).all() and np.isfinite(features).all()):
+        return -math.inf
+    covariance = features @ features.T + belief.noise**2 * np.eye(len(gap))
+    away = np.asarray(np.linalg.solve(covariance, gap), dtype=np.float64)
+    return -0.5 * (float(gap @ away) + float(np.linalg.slogdet(covariance)[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
 from orchestrator.laws.errors import FitError
+from orchestrator.laws.forms.base import LawForm
 from orchestrator.laws.forms.chinchilla import CHINCHILLA
 from orchestrator.laws.forms.line import law_of
-from orchestrator.laws.scarce import Belief
+from orchestrator.laws.runs import Runs
+from orchestrator.laws.scarce import Belief, believed
+from orchestrator.policies import posterior
 from orchestrator.policies.active import Active
 from orchestrator.policies.buying import Market
-from orchestrator.policies.posterior import Learner, Posterior
+from orchestrator.policies.posterior import TRUST, Learner, Posterior
 from tests.orchestrator.policies.markets import market
 
 OTHER = law_of("a + b*log(N) + c*log(D)", parameters=["a", "b", "c"])
@@ -105,3 +109,77 @@ def test_one_gap_does_not_turn_a_choice_to_the_cheapest(
     monkeypatch.setattr(Learner, "learn", lambda self, market: broken)
     again = rule.choose(now).picks[0]
     assert "half-width at the target" in again.why and again.offer == first.offer
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseeing:
+    """A belief of some rows that is off by `gap` of log loss, and as wide as `width`."""
+
+    whole: Belief
+    gap: float
+    width: float
+
+    @property
+    def noise(self) -> float:
+        return self.width
+
+    @property
+    def in_logs(self) -> bool:
+        return self.whole.in_logs
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.whole.weights
+
+    def said(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self.whole.said(inputs) + self.gap
+
+    def features(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return 0.0 * self.whole.features(inputs)
+
+
+def weighed(
+    monkeypatch: pytest.MonkeyPatch, *, gaps: tuple[float, float], widths: tuple[float, float]
+) -> Posterior:
+    """The posterior of two forms of which what foresees the dearest rows is off and wide so."""
+    now = known()
+    rows = len(now.known.loss) if now.known is not None else 0
+
+    def early(form: LawForm, runs: Runs, *args: Any, **options: Any) -> Belief:
+        number = (CHINCHILLA, OTHER).index(form)
+        whole = believed(form, runs, *args, **options)
+        if len(runs) == rows:
+            return whole
+        return Foreseeing(whole, gaps[number], widths[number])  # type: ignore[return-value]
+
+    monkeypatch.setattr(posterior, "believed", early)
+    return Learner(forms=(CHINCHILLA, OTHER)).told(now)
+
+
+def test_a_form_that_knew_that_it_did_not_know_outweighs_one_that_was_sure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = weighed(monkeypatch, gaps=(0.2, 0.3), widths=(0.01, 0.3))
+    assert found.weights == pytest.approx(((1 - TRUST) / 2, (1 + TRUST) / 2), abs=1e-6)
+
+
+def test_of_two_as_sure_the_nearer_weighs_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = weighed(monkeypatch, gaps=(0.0, 0.3), widths=(0.1, 0.1))
+    assert found.weights == pytest.approx(((1 + TRUST) / 2, (1 - TRUST) / 2), abs=0.01)
+
+
+def test_forms_weigh_alike_where_none_foresees(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = weighed(monkeypatch, gaps=(np.nan, np.nan), widths=(0.1, 0.1))
+    assert found.weights == (0.5, 0.5)
+
+
+def test_a_form_that_foresees_nothing_keeps_its_even_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = weighed(monkeypatch, gaps=(0.0, np.nan), widths=(0.1, 0.1))
+    assert found.weights == pytest.approx(((1 + TRUST) / 2, (1 - TRUST) / 2))
+
+
+def test_the_same_form_twice_shares_alike() -> None:
+    twice = Learner(forms=(CHINCHILLA, CHINCHILLA)).told(known())
+    assert twice.weights == pytest.approx((0.5, 0.5))

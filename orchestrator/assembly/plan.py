@@ -43,6 +43,8 @@ class Plan:
     decay of a survivor included, so no number of workers beats it; `path_here` is that with the
     workers of the spec (None: unknown), and never less than an even share of all that is planned:
     what spends the budget out comes after the rungs. Waiting and start-up come on top.
+    `one_by_one`: whether runs are bought one after another for the target, so that `rungs` are but
+    the least of it: the cheapest candidates to their end.
     `hours_count`: in words what an hour of a worker counts for; empty for that of a GPU."""
 
     name: str
@@ -51,6 +53,7 @@ class Plan:
     excluded: int
     sizes: tuple[SizeRow, ...]
     rungs: tuple[RungRow, ...]
+    one_by_one: bool
     exhaustive: int
     budget: int
     planned: int
@@ -106,6 +109,8 @@ def plan_of(
         excluded=pool.excluded,
         sizes=_sizes(pool),
         rungs=rungs,
+        one_by_one=isinstance(spec.policy, Select)
+        or (isinstance(spec.policy, Active) and spec.aim == "target"),
         exhaustive=pool.exhaustive_flops,
         budget=budget,
         planned=whole,

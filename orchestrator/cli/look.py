@@ -93,7 +93,9 @@ def show_plan(plan: Plan, kept: str) -> None:
     if plan.annealing:
         share = words.flops(plan.annealing)
         rows.append(["decays", "", "", share, words.flops(cumulated + plan.annealing)])
-    speech.table(["rung", "trials", "FLOPs each", "cost", "so far"], rows, numbers=(0, 1, 2, 3, 4))
+    if not plan.one_by_one:
+        heads = ["rung", "trials", "FLOPs each", "cost", "so far"]
+        speech.table(heads, rows, numbers=(0, 1, 2, 3, 4))
     for line in _plan_lines(plan, kept):
         speech.say(line)
     for warning in plan.warnings:
@@ -124,6 +126,10 @@ def _plan_lines(plan: Plan, kept: str) -> list[str]:
     if plan.dollars is not None:
         cap = f" of {plan.dollars_cap:g}" if plan.dollars_cap is not None else ""
         lines.append(f"  money        {plan.dollars:.2f} dollars{cap}")
+    if plan.one_by_one:
+        lines.append("  rungs        none: each run is bought for what those before it left open")
+        if plan.annealing:
+            lines.append(f"  decays       {words.flops(plan.annealing)} FLOPs are kept for them")
     lines.append(f"  for the law  {kept}")
     return lines
 

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.assembly.plan import plan_of
 from orchestrator.assembly.specs import read_spec
+from orchestrator.cli.app import run
 from tests.orchestrator.assembly import specs
 
 ACTIVE = "policy={kind: active, lengths: 3}"
@@ -36,6 +37,17 @@ def test_a_target_within_the_pool_is_told_as_such(tmp_path: Path) -> None:
     one = pool.candidates[0]
     near = f"target={{params: {one.params}, tokens: {one.end}}}"
     assert "lie within the pool, so a run there" in notes(tmp_path, ACTIVE, near)
+
+
+def test_what_is_bought_run_by_run_has_no_rungs_to_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(specs.recorded(tmp_path))
+    for overrides, rungs in (([ACTIVE, FAR], False), (["policy=active"], True), ([], True)):
+        assert run(["plan", file, *overrides]) == 0
+        said = capsys.readouterr().err
+        assert ("rung  trials" in said) is rungs
+        assert ("each run is bought for what those before it left open" in said) is not rungs
 
 
 def test_a_deployment_that_no_candidate_takes_is_told(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ GROWTH = 1.5
 """Optima are looked for afresh when the runs have grown by this factor."""
 TRUST = 0.5
 """Share of the forms' weights that goes by how they foresaw the dearest rows: what foresees these
-best may do worse farther away, and few rows judge by chance. The rest is shared alike."""
+best may do worse farther away, and few rows judge by chance. The rest is shared alike. Inside
+ScaleBench's pools 13 of 19 cells of task, target and budget came nearer than with weights of one
+over squared errors (by 4 % of the rms on the mean, standard error 4)."""
 _DESIGN_START = 0.25  # share of the budget that a classical design may start with
 _RUNS_PER_PARAMETER = 2.5  # and how many runs, as arXiv 2604.22753 has it
 

@@ -178,7 +178,9 @@ class SweepSpec(Block):
             return data
         key = next((key for key in ("gpu_hours", "dollars") if budget.get(key) is not None), None)
         if key is None:
-            return data
+            # A misspelt key is told by itself: what it was meant for is then not missing too.
+            misspelt = budget.keys() - Budget.model_fields.keys()
+            return {**given, "budget": {**budget, "flops": "100%"}} if misspelt else data
         kind = _kind(given.get("policy"))
         if isinstance(kind, str) and kind not in PRICED:
             raise FieldError(

@@ -57,6 +57,12 @@ def test_told_once_and_in_the_words_of_the_house(file: Path) -> None:
             assert foreign not in str(problem)
 
 
+def test_a_misspelt_part_of_the_budget_is_the_only_problem() -> None:
+    with pytest.raises(SpecError) as caught:
+        load_sweep(FOLDER / "hours_misspelt.yaml")
+    assert len(caught.value.problems) == 1
+
+
 @pytest.mark.parametrize("verb", ["plan", "launch"])
 @pytest.mark.parametrize("name", THROUGH_THE_COMMAND)
 def test_the_command_exits_2_and_starts_nothing(name: str, verb: str, tmp_path: Path) -> None:

@@ -68,6 +68,23 @@ def test_greedy_stays_within_what_is_left_and_buys_one_length_of_a_run() -> None
     assert len({int(now.owner[pick.offer]) for pick in picks}) == len(picks)
 
 
+def test_no_market_is_overspent_and_no_run_bought_at_two_lengths() -> None:
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        count = int(rng.integers(5, 60))
+        cost = np.exp(2.0 * rng.normal(size=count))
+        now, _ = market([], places=int(rng.integers(1, 12)))
+        now = replace(now, cost=cost, owner=rng.integers(0, count, size=count))
+        now = replace(now, affordable=float(rng.uniform(0.02, 0.6) * cost.sum()))
+        offers, target = rng.normal(size=(count, 6)), rng.normal(size=(3, 6))
+        first = greedy(now, Teaching(offers, target, outputs=1, noise=0.3))
+        again = greedy(now, Teaching(offers, target, outputs=1, noise=0.3))
+        bought = [pick.offer for pick in first.picks]
+        assert first == again and bool(bought) == bool((cost <= now.affordable).any())
+        assert cost[bought].sum() <= now.affordable and len(bought) <= now.places
+        assert len({int(now.owner[offer]) for offer in bought}) == len(bought)
+
+
 def test_enough_and_not_worth_it_are_said() -> None:
     now, free = market([], places=2)
     offers = np.full((len(free), 1), 0.01)

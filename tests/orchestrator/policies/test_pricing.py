@@ -10,6 +10,7 @@ import pytest
 from orchestrator.events import AttemptLost, Decided, PointReported, SegmentEnded, Started
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.pricing import IN_FLOPS, Purse, in_words
+from orchestrator.policies.selection import market_of, offers_of
 from orchestrator.policies.uniform import Uniform
 from orchestrator.policies.within import within
 from orchestrator.state import SweepState, fold
@@ -196,6 +197,9 @@ def test_the_margin_is_held_and_not_spent() -> None:
     prices = Purse(dollars=0.02, dollars_per_gpu_hour=2.0).prices(state)
     assert prices.unit == "dollars" and prices.held > 0
     assert prices.budget - prices.left - prices.held == pytest.approx(6.0 / 3600 * 2.0)
+    offers, target = offers_of(state, lengths=1), {"N": (1e9,), "D": (2e10,)}
+    market = market_of(state, offers, target, lengths=1, places=1, prices=prices)
+    assert market.spent == pytest.approx(6.0 / 3600 * 2.0)
     assert IN_FLOPS.prices(state).held == 0.0
 
 

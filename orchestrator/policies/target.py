@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from orchestrator.policies.design import (
     Plan,
     Standing,
     Step,
+    drawn_up,
     noises,
-    planned,
     shows,
 )
 from orchestrator.policies.ending import Until, stops
@@ -39,6 +39,12 @@ LENGTHS = 4
 """Lengths of a run that are offered: its end, and halves of it. Shorter ones mislead. This, the
 misfit and the power of the cost were chosen on generated worlds and inside the first halves of
 recorded curves without their largest models, none on how a recorded target ends."""
+SHORTEST = 4
+"""As far as the rest of the budget reaches is a length too, if not so many times shorter than the
+shortest (`design.REACHED` says when it is bought)."""
+FEW = 1
+"""While no more runs than this are known: what a second one says of size depends on its size, and
+a small budget reaches the usual lengths of small models alone. Later ones lose by it at 10 %."""
 FIRST_SHARE = 0.01
 """Of the budget, at most, for the first run beyond its shortest length: it is bought once."""
 MOST, LEAST = 100, 20
@@ -81,24 +87,25 @@ class Target:
         observed = observed_of(state)
         if not observed:
             return [] if state.in_flight else _first(standings, self.purse.prices(state))
+        prices = self.purse.prices(state)
         try:
             forecaster = self.surrogate.fit(observed, seed=state.terms.seed)
-            standings = [s for s in standings if forecaster.forecasts(s.candidate)]
+            known = [s for s in standings if forecaster.forecasts(s.candidate)]
+            few = len(observed) <= FEW
+            standings = [_reaching(state, s, prices, few=few) for s in known]
             asked = [*self.targets, *((s.candidate, n) for s in standings for n in s.lengths)]
             belief = forecaster.joint(
                 [candidate for candidate, _ in asked],
                 np.array([tokens for _, tokens in asked], dtype=np.int64),
             )
         except NoForecast as error:
-            prices = self.purse.prices(state)
             return [] if state.in_flight else _first(standings, prices, str(error))
         ground = _ground(belief, standings, len(self.targets))
         _see_flights(state, ground, standings)
         if self.half_width is not None and HALF_90 * math.sqrt(ground.spread) <= self.half_width:
             return [] if state.in_flight else _enough(state, self.half_width, ground.spread)
         idle = [_without_flight(state, standing) for standing in standings]
-        prices = self.purse.prices(state)
-        plan = planned(ground, idle, prices.left, aim=self.aim, power=self.power, price=prices.of)
+        plan = drawn_up(ground, idle, prices.left, aim=self.aim, power=self.power, price=prices.of)
         why = self._worthless(plan, prices)
         if why is not None:
             return [] if state.in_flight else stops(state, why)
@@ -169,12 +176,13 @@ class Target:
         after = HALF_90 * math.sqrt(ground.spread)
         place = first + step.length
         tokens = standing.lengths[step.length]
+        far = ", as far as the budget reaches" if step.length == standing.reach else ""
         return Extend(
             trial=standing.candidate.id,
             tokens=tokens,
             reason=f"expected half-width at the target {before:.4f} -> {after:.4f} for "
-            f"{prices.told(standing.candidate, tokens)}: the cheapest step not on its way of the "
-            "plan for all that is left of the budget, which takes "
+            f"{prices.told(standing.candidate, tokens)}{far}: the cheapest step not on its "
+            "way of the plan for all that is left of the budget, which takes "
             f"{_several(plan)} further and ends at "
             f"{HALF_90 * math.sqrt(plan.after):.4f} (90 %, of log loss)",
             expected=Expectation(
@@ -258,6 +266,25 @@ def _standing(state: SweepState, candidate: Candidate, lengths: int) -> Standing
     )
 
 
+def _reaching(state: SweepState, standing: Standing, prices: Prices, *, few: bool) -> Standing:
+    """The standing with one length more: where a candidate on its way is going, or, where few runs
+    are known, what all that is left of the budget would reach."""
+    candidate, begin = standing.candidate, standing.tokens
+    trial = state.trials.get(candidate.id)
+    goal = begin
+    if trial is not None and trial.in_flight:
+        goal = trial.trunk.target
+    elif few:
+        goal = candidate.tokens_within(state.remaining + candidate.flops(begin))
+        if prices.unit != "FLOPs":
+            goal = prices.within(candidate, goal, hours=prices.left / prices.hour)
+        goal = goal if SHORTEST * goal >= standing.lengths[0] else begin
+    if goal <= begin or goal in standing.lengths:
+        return standing
+    lengths = tuple(sorted((*standing.lengths, goal)))
+    return replace(standing, lengths=lengths, reach=lengths.index(goal))
+
+
 def _ground(belief: Joint, standings: Sequence[Standing], targets: int) -> Ground:
     counts = [len(standing.lengths) for standing in standings]
     return Ground(
@@ -294,12 +321,7 @@ def _without_flight(state: SweepState, standing: Standing) -> Standing:
     trial = state.trials.get(standing.candidate.id)
     if trial is None or not trial.in_flight:
         return standing
-    return Standing(
-        candidate=standing.candidate,
-        lengths=standing.lengths,
-        done=len(standing.lengths),
-        tokens=standing.tokens,
-    )
+    return replace(standing, done=len(standing.lengths))
 
 
 def _first(standings: Sequence[Standing], prices: Prices, why: str = "") -> list[Decision]:

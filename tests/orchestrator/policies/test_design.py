@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.policies.design import SHOWN, Ground, Standing, noises, planned, shows
+from orchestrator.policies.design import (
+    SHOWN,
+    Ground,
+    Standing,
+    drawn_up,
+    noises,
+    planned,
+    shows,
+)
 from orchestrator.values import Candidate, FloatArray
 
 NOISE = 1e-4
@@ -81,3 +89,39 @@ def test_knowledge_asks_for_what_is_least_known_whatever_the_target() -> None:
     covariance = np.diag([0.01, *[1e-5] * 4, *[0.04] * 4])
     plan = planned(ground(covariance, 1, standings), standings, 800.0, aim="knowledge")
     assert plan.steps[0].who == 1
+
+
+def line_of_sizes(short: float) -> tuple[Ground, list[Standing]]:
+    """Loss is a level and a slope in size; the target lies beyond all, at size 2. Two small models
+    of nearly one size, and a larger one whose usual lengths cost more than 800, at `short` of
+    which a run deviates by an own amount (sd)."""
+    small = [standing("a", 1.0), standing("b", 1.1)]
+    large = Candidate(id="c", params=800, horizon=800, flops_per_token=20.0)
+    standings = [
+        *small,
+        Standing(candidate=large, lengths=(30, 100, 200, 400, 800), done=0, tokens=0, reach=0),
+    ]
+    sizes = np.array([2.0, *[0.0] * 4, *[0.1] * 4, *[1.0] * 5])
+    covariance = 0.04 + 0.04 * np.outer(sizes, sizes)
+    covariance[9, 9] += short**2
+    return ground(covariance, 1, standings), standings
+
+
+def test_a_budget_that_pays_small_models_alone_reaches_for_a_larger_one() -> None:
+    """By usual lengths the slope stays unknown, however much is left over."""
+    now, standings = line_of_sizes(short=0.02)
+    usual, found = planned(now, standings, 800.0), drawn_up(now, standings, 800.0)
+    assert {step.who for step in usual.steps} <= {0, 1}
+    assert (2, 0) in {(step.who, step.length) for step in found.steps}
+    assert found.after < 0.3 * usual.after
+    assert sum(step.flops for step in found.steps) <= 800.0
+
+
+def test_where_reaching_promises_little_the_usual_lengths_are_kept() -> None:
+    misleading, standings = line_of_sizes(short=1.0)
+    assert drawn_up(misleading, standings, 800.0) == planned(misleading, standings, 800.0)
+    rich, standings = line_of_sizes(short=0.02)
+    assert drawn_up(rich, standings, 40000.0) == planned(rich, standings, 40000.0)
+    assert all(
+        step.length != 0 for step in drawn_up(rich, standings, 40000.0).steps if step.who == 2
+    )

@@ -293,10 +293,10 @@ def greedy(
         loss, sd = teaching.expected(offer) or (None, None)
         teaching.buy(offer)
         after, cost = teaching.half_width, float(market.cost[offer])
-        what = "tells most of the whole law" if by_knowledge else "lowers its square most"
+        what = "what it tells of the law" if by_knowledge else "what it takes off its square"
         why = (
             f"expected half-width at the target {before:.3g} -> {after:.3g} (90 %, of log loss): "
-            f"of {int(worth.sum())} offers the one that {what} per cost^{COST_EXPONENT:g}"
+            f"the best buy of {int(worth.sum())} on offer by {what} for its cost^{COST_EXPONENT:g}"
         )
         picks.append(Pick(offer=offer, why=why, before=before, after=after, loss=loss, sd=sd))
         free &= market.owner != market.owner[offer]

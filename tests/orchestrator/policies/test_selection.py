@@ -83,7 +83,7 @@ def test_reasons_in_the_journal_explain_each_purchase() -> None:
     last = [d for e in events if isinstance(e, Decided) for d in e.decisions][-1]
     assert isinstance(last, Extend) and last.expected is not None
     assert "expected half-width at the target" in last.reason and "FLOPs" in last.reason
-    assert "offers the one that lowers its square most per cost^0.4" in last.reason
+    assert "on offer by what it takes off its square for its cost^0.4" in last.reason
     assert last.expected.by == "active" and last.expected.tokens == last.tokens
 
 

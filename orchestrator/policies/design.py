@@ -24,7 +24,9 @@ SHOWN = 4
 """Places of a purchase that teach: the last ones, where places stand evenly in log tokens."""
 POWER = 0.4
 """A gain is divided by its cost to this power (arXiv 2604.22753; on curves too: dividing by the
-cost itself buys the short and misleading, and a plan's own variance does not tell)."""
+cost itself buys the short and misleading, and a plan's own variance does not tell: of plans by
+the powers 0, .2 and .4 the one that ends surest stakes all on few runs, and is worse at 10 % of
+the pool's cost, error .066 -> .075 on 120 generated worlds)."""
 REACHED = 0.95
 """A plan that also takes runs as far as the budget reaches, instead of to their usual lengths, is
 followed where it leaves at most this share of the usual plan's sd at the target. Small budgets

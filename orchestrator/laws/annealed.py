@@ -109,6 +109,7 @@ def annealed_law(stable: StableLaw, gain: Gain, pairs: Pairs, *, seed: int = 0) 
         rows=stable.rows + gain.pairs,
         trials=stable.trials,
         ranges=stable.ranges,
+        furthest=stable.furthest,
         optima=(),
         warnings=stable.warnings,
         starts=0,

@@ -20,7 +20,7 @@ from orchestrator.laws.law import OBJECTIVES, LawFit, LocalOptimum, Objective, P
 from orchestrator.laws.levenberg import Problem, minimise
 from orchestrator.laws.posing import Posed, middle_of
 from orchestrator.laws.robust import KNEE
-from orchestrator.laws.runs import Array, Runs, count_levels
+from orchestrator.laws.runs import Array, Labels, Runs, count_levels
 from orchestrator.laws.screening import screened_starts
 from orchestrator.laws.search import FIRST_SCALE, ROUGH_STARTS, Found, Given, searched
 from orchestrator.laws.weak import weak_priors as weak_priors_of
@@ -32,6 +32,8 @@ OFFSETS_SD = 0.02
 sizes held out."""
 OFFSETS_FROM = 8
 """Trials from which on offsets are fitted: among fewer they cannot be told from the sizes."""
+_COMPUTE = ("N", "D", "C")
+_AS_FAR = 1.1  # times less compute, where trials were meant to be equal
 
 
 def fit(
@@ -270,7 +272,22 @@ def _law(posed: Posed, found: Found, seed: int) -> LawFit:
         else (),
         phases=runs.phases,
         knee=posed.knee if posed.objective != "squared" and posed.delta is None else None,
+        furthest=_furthest(form.inputs, inputs, runs.trial),
     )
+
+
+def _furthest(names: tuple[str, ...], inputs: Array, trial: Labels) -> tuple[float, ...]:
+    """Inputs of the last row of the trial with most compute (the product of what there is of N, D
+    and C); of trials within 10 % of it, of the middle one in size. Losses have no say in it."""
+    counted = [column for name, column in zip(names, inputs, strict=True) if name in _COMPUTE]
+    if not counted:
+        return ()
+    compute = np.prod(counted, axis=0)
+    order = np.lexsort([compute, trial])
+    ends = order[np.append(np.diff(trial[order]) > 0, True)]
+    near = ends[compute[ends] >= compute.max() / _AS_FAR]
+    by_size = near[np.lexsort([compute[near], counted[0][near]])]
+    return _floats(np.array([column[by_size[len(by_size) // 2]] for column in inputs]))
 
 
 def _scatter(residual: Array, runs: Runs) -> float:

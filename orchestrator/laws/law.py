@@ -81,6 +81,7 @@ class LawFit:
         All three in log loss, of the law without its offsets (but scale, which is within trials
         where offsets are used).
     ranges: smallest and largest value of each input among the rows.
+    furthest: the inputs of the row that went furthest (`fit`); empty where it is not known.
     offsets: (trial, shift of its log loss) where per-trial offsets were asked for.
     """
 
@@ -105,6 +106,7 @@ class LawFit:
     offsets: tuple[tuple[int, float], ...] = ()
     phases: tuple[str, ...] = ()
     knee: float | None = None
+    furthest: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.working) != len(self.form.parameters):
@@ -121,6 +123,13 @@ class LawFit:
         published = self.form.publish(np.array([self.working]), np.array(self.centre))[0]
         names = [parameter.name for parameter in self.form.parameters]
         return dict(zip(names, (float(value) for value in published), strict=True))
+
+    @property
+    def end(self) -> dict[str, float]:
+        """Where the rows end: the inputs of the one that went furthest, by name, or where that is
+        not known the largest value of each."""
+        at = self.furthest or tuple(high for _, high in self.ranges)
+        return dict(zip(self.form.inputs, at, strict=True))
 
     def predict(
         self,
@@ -214,6 +223,7 @@ class LawFit:
             "offsets_sd": self.offsets_sd,
             "offsets": [list(offset) for offset in self.offsets],
             "phases": list(self.phases),
+            "furthest": list(self.furthest),
         }
 
     @staticmethod
@@ -272,6 +282,7 @@ class LawFit:
             offsets_sd=cast("float | None", record["offsets_sd"]),
             offsets=tuple((int(trial), float(shift)) for trial, shift in offsets),
             phases=tuple(cast(Sequence[str], record["phases"])),
+            furthest=tuple(cast(Sequence[float], record.get("furthest", ()))),
             knee=cast("float | None", record["knee"]) if "knee" in record else _knee(record),
         )
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.law import LawFit, LawWarning
@@ -80,11 +81,10 @@ def compute_optimal(
     fitted = law.law if isinstance(law, LawPosterior) else law
     asked = _asked(fitted, C, flops_per_token, held or {})
     best = asked.own()
-    lows: list[float | None] = [None] * 5
-    highs: list[float | None] = [None] * 5
+    lows: Sequence[float | None] = [None] * 5
+    highs: Sequence[float | None] = [None] * 5
     if isinstance(law, LawPosterior):
-        low, high = interval_of(asked.drawn(law), best, level, law.widened(level))
-        lows, highs = [float(x) for x in low], [float(x) for x in high]
+        lows, highs = asked.bounds(law, best, level)
     N, D, loss, of_size, of_data = (
         Interval(value=float(best[k]), low=lows[k], high=highs[k]) for k in range(5)
     )
@@ -128,7 +128,7 @@ def averaged_optimum(
     for law, weight in zip(laws, weights, strict=True):
         asked = _asked(law.law, C, flops_per_token, held or {})
         try:
-            own, drawn = asked.own(), asked.drawn(law)
+            own, (drawn, _) = asked.own(), asked.drawn(law)
         except FitError as error:
             text = f"{law.law.form.name} is left out of the average: {error}"
             warnings.append(LawWarning(kind="not_identified", text=text))
@@ -204,16 +204,35 @@ class _Asked:
             )
         return best
 
-    def drawn(self, law: LawPosterior) -> Array:
-        """(draws, 5), those that have one. Raises FitError where more than half have none."""
+    def drawn(self, law: LawPosterior) -> tuple[Array, NDArray[np.bool_]]:
+        """(draws, 5) of those that have one, and which these are. Raises FitError where more than
+        half have none."""
         drawn = _search(self, np.array(law.draws))
-        kept = drawn[np.isfinite(drawn).all(axis=1)]
-        if len(kept) * 2 < len(drawn):
+        kept: NDArray[np.bool_] = np.asarray(np.isfinite(drawn).all(axis=1))
+        if kept.sum() * 2 < len(drawn):
             raise FitError(
-                f"no interval of the optimum at {self.C:.4g} FLOPs: {len(drawn) - len(kept)} of"
+                f"no interval of the optimum at {self.C:.4g} FLOPs: {len(drawn) - kept.sum()} of"
                 f" {len(drawn)} draws have none; the law needs more sizes and longer runs"
             )
-        return kept
+        return drawn[kept], kept
+
+    def bounds(
+        self, law: LawPosterior, own: Array, level: float
+    ) -> tuple[list[float], list[float]]:
+        """Lows and highs of the five: the best at C is no worse than the run that went furthest
+        was there, or at its end."""
+        drawn, kept = self.drawn(law)
+        low, high = interval_of(drawn, own, level, law.widened(level))
+        at, loss = self.on_the_furthest(), slice(2, 3)
+        low[loss], high[loss] = law.bounded(drawn[:, loss], own[loss], at, level, kept)
+        return [float(x) for x in low], [float(x) for x in high]
+
+    def on_the_furthest(self) -> Array:
+        """The inputs (I, 1) of the run that went furthest, after C FLOPs or where it ended."""
+        end = self.law.end
+        tokens = self.C / float(self.cost(np.array([end["N"]]))[0])
+        at = {**self.held, "N": end["N"], "D": min(end["D"], tokens)}
+        return np.array([[at[name]] for name in self.law.form.inputs])
 
     def flat(self, least: float) -> tuple[float, float]:
         """The sizes whose loss is within FLAT of the least."""

@@ -67,7 +67,8 @@ class Base(Protocol):
 class StableLaw:
     """A law of stable loss as a line: published values of its own (P,) and of draws (S, P), in
     the order of `known`. law: what it is a line of, asked at N (Q,) and D (Q,). posterior: whose
-    widening holds; None where draws need none."""
+    widening holds; None where draws need none. furthest: N and D of the row that went furthest,
+    empty where the largest of each stand for it."""
 
     name: str
     expression: str
@@ -83,6 +84,7 @@ class StableLaw:
     warnings: tuple[LawWarning, ...]
     law: Callable[[Array, Array], Array]
     posterior: LawPosterior | None = None
+    furthest: tuple[float, ...] = ()
 
     def predict(self, N: Array, D: Array) -> Array:
         """Loss (Q,) at N (Q,) and D (Q,)."""
@@ -183,6 +185,7 @@ def stable_law(found: LawPosterior | LawFit) -> StableLaw:
         rows=law.rows,
         trials=law.trials,
         ranges=(sides["N"], sides["D"]),
+        furthest=(law.end["N"], law.end["D"]),
         scale=law.scale,
         scatter=law.scatter,
         warnings=law.warnings,

@@ -35,6 +35,7 @@ _LEAST_WEIGHT = 0.01  # and the least weight of one
 _TOLERANCE = 1e-7
 _STEPS = 100  # then as many again for the draws that are still on their way
 _FLAT = 2e-3  # of the objective, over the second lot: a tenth in log likelihood at 100 rows
+_EQUAL = 1e-9  # nats: what rounding makes of no difference
 _SCHEMA = 1
 
 
@@ -106,14 +107,47 @@ class LawPosterior:
     ) -> tuple[Array, Array]:
         """Low and high of the law's loss at (N, D) or C, at this level.
 
-        It is about the law's own value; a single run scatters about it by `law.scatter` more.
+        It is about the law's own value; a single run scatters about it by `law.scatter` more. No
+        end is above that where the rows end, of as much N, D and C or less (`bounded`).
         """
-        return interval_of(
-            self.predictions(N, D, C=C, **others),
-            self.law.predict(N, D, C=C, **others),
-            level,
-            self.widened(level),
-        )
+        form = self.law.form
+        asked, shape = asked_inputs(form, N=N, D=D, C=C, others=others)
+        end = self.law.end
+        most = [end[name] if name in ("N", "D", "C") else math.inf for name in form.inputs]
+        place = np.minimum(asked, np.array(most)[:, None])
+        low, high = self.bounded(*self._said(asked), place, level)
+        return low.reshape(shape), high.reshape(shape)
+
+    def bounded(
+        self,
+        drawn: Array,
+        at: Array,
+        place: Array,
+        level: float,
+        of: NDArray[np.bool_] | None = None,
+    ) -> tuple[Array, Array]:
+        """Low and high of losses that the draws (draws, K) and the law (K,) say, none higher than
+        the upper end at the inputs `place` (I, K) where all of them say no more than there. of:
+        which of the draws say something, all where left out.
+
+        Each draw falls from that place on, and so do their quantiles; only widening about the
+        law's own value, by the same factor at either place, can make an upper end rise. One place
+        is asked, whatever the widths: of many the lowest end would be the luckiest.
+        """
+        widened = self.widened(level)
+        low, high = interval_of(drawn, at, level, widened)
+        there, at_there = self._said(place)
+        _, most = interval_of(there, at_there, level, widened)
+        beside = there if of is None else there[of]
+        falls = (at <= at_there + _EQUAL) & (drawn <= beside + _EQUAL).all(axis=0)
+        return low, np.where(falls, np.maximum(low, np.minimum(high, most)), high)
+
+    def _said(self, asked: Array) -> tuple[Array, Array]:
+        """Loss by every draw (draws, K) and by the law (K,) at inputs (I, K)."""
+        form = self.law.form
+        covariates = form.covariates(asked, np.array(self.law.centre))
+        own = form.loss(np.array(self.law.working)[None], covariates)[0]
+        return form.loss(np.array(self.draws), covariates), own
 
     def _interval(self, values: Array, at: np.float64, level: float) -> tuple[float, float]:
         low, high = interval_of(values, np.asarray(at), level, self.widened(level))

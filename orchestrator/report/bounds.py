@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.laws.law import LawFit
-from orchestrator.laws.uncertainty import LawPosterior, interval_of
+from orchestrator.laws.uncertainty import LawPosterior
 from orchestrator.report.conclusions import Bounded, Line
 from orchestrator.report.cost import SIZES_BEYOND, FlopsPerToken
 
@@ -48,11 +48,17 @@ def optimal_line(
     grid = np.geomspace(start, end, LINE_POINTS)
     # More compute never asks for less than the smallest size that was trained.
     sizes = np.geomspace(cost.smallest, cost.largest * REACH * SIZES_BEYOND, _SIZES_TRIED)
+    furthest = law.end["N"]
+    sizes = np.sort(np.append(sizes, furthest))
     tokens = grid[:, None] / cost(sizes)
     table = law.predict(sizes, tokens)
     loss, best = table.min(axis=1), sizes[table.argmin(axis=1)]
     low, high = loss, loss
     if posterior is not None:
         drawn = posterior.predictions(sizes, tokens).min(axis=2)
-        low, high = interval_of(drawn, loss, level, posterior.widened(level))
+        # The best at a compute is no worse than the run that went furthest was there, or ended.
+        seen = np.minimum(law.end["D"], grid / cost(np.array([furthest])))
+        at = {"N": np.full_like(grid, furthest), "D": seen}
+        place = np.stack([at[name] for name in law.form.inputs])
+        low, high = posterior.bounded(drawn, loss, place, level)
     return Line(flops=grid, loss=loss, low=low, high=high, params=best)

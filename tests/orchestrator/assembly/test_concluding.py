@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.assembly import session
@@ -15,8 +18,13 @@ from orchestrator.assembly.concluding import (
     question_of,
     write_report,
 )
+from orchestrator.assembly.folders import SweepFolder
+from orchestrator.assembly.lawfiles import read_laws
+from orchestrator.assembly.predicting import predict
 from orchestrator.assembly.reading import Sweep, read_sweep
 from orchestrator.assembly.specs import read_spec
+from orchestrator.laws.uncertainty import LawPosterior, bootstrap
+from orchestrator.report.answers import interval
 from tests.orchestrator.assembly import specs
 
 
@@ -102,3 +110,44 @@ def test_the_window_is_handed_law_answer_and_files(sweep: Sweep) -> None:
     assert told["answer"] == conclusions.sentence
     assert told["law"] == figures_of(conclusions)
     assert folder.report in told["artifacts"]
+
+
+@pytest.mark.parametrize("target", [(7_000_000, 700_000_000), None], ids=["stated", "ten_times"])
+def test_page_markdown_file_band_and_predict_say_one_interval(
+    sweep: Sweep,
+    target: tuple[int, int] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Widened as those of a handful of noisy trials are, the draws would rise with compute."""
+
+    def unsure(*args: Any, **options: Any) -> LawPosterior:
+        return replace(bootstrap(*args, **options), widening=40.0)
+
+    monkeypatch.setattr("orchestrator.report.concluding.bootstrap", unsure)
+    shutil.copytree(sweep.folder.path, tmp_path / "ladder")
+    sweep = replace(sweep, folder=SweepFolder(path=tmp_path / "ladder"))
+    question = replace(question_of(sweep.spec), forms=("chinchilla",), target=target)
+    found = conclude_sweep(sweep, question)
+    answer, headline = found.target, found.headline
+    assert answer is not None and headline is not None and headline.posterior is not None
+    posterior, line = headline.posterior, headline.line
+    assert line is not None
+    end = posterior.law.end
+    at_end = float(posterior.interval(end["N"], end["D"])[1])
+    assert answer.loss.high == pytest.approx(at_end), "the cap must hold it, else this is no test"
+    beyond = line.flops >= float(found.cost(np.array([end["N"]]))[0]) * end["D"]
+    assert beyond.sum() > 5
+    assert (line.high[beyond] <= at_end * (1 + 1e-9)).all()
+    written = write_report(sweep, found)
+    file = read_laws(str(written.law))
+    asked = {"flops": answer.flops} if target is None else {"params": 7e6, "tokens": 7e8}
+    said = predict(file, asked).loss
+    assert said.value == pytest.approx(answer.loss.value, rel=1e-6)
+    assert said.low == pytest.approx(answer.loss.low, rel=1e-6)
+    assert said.high == pytest.approx(answer.loss.high, rel=1e-6)
+    record = json.loads(written.law.read_text())["target"]["loss"]
+    assert record == answer.loss.to_json()
+    assert figures_of(found)["target_loss_high"] == answer.loss.high
+    sentence = interval(answer.loss, 0.9)
+    assert sentence in written.report.read_text() and sentence in written.summary.read_text()

@@ -118,7 +118,7 @@ def _best(plan: Plan, level: float | None) -> str:
         f"{_sure(plan.tokens, level, words.amount)},\n"
         f"  {words.factor(ratio)} tokens a parameter, loss {words.loss(plan.loss.value)};"
         f" {low} to {high} params are within 0.5 % of it;"
-        f" N* grows as C^{plan.exponent_params.value:.3f}"
+        f" N* grows there as C^{plan.exponent_params.value:.3f}"
         f"{_sure(plan.exponent_params, level, '{:.3f}'.format)}"
     )
 

@@ -26,7 +26,8 @@ _SIZES = (1e2, 1e16)  # where N* is looked for
 _COARSE = 97
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 _NARROWINGS = 60
-_STEP = 0.1  # of log C, for the exponents
+_STEP = 0.5 * math.log(10.0)  # of log C either way, for the exponents: a decade of compute
+_LEAST_SHARE = 1e-6  # of an exponent in logits, from 0 and from 1
 FLAT = 0.005  # share of the loss that counts as no difference
 
 
@@ -48,7 +49,9 @@ class Interval:
 class Optimum:
     """What to train with C FLOPs: N, D, the loss there, and the exponents of C.
 
-    exponent_N and exponent_D are the slopes of log N* and log D* in log C at this C.
+    exponent_N and exponent_D are the slopes of log N* and log D* in log C over the decade of
+    compute about this C: what a token costs is known at the sizes that were trained, and N* rests
+    at one of them for a while where the straight lines between them break.
     flat_N: sizes whose loss is within 0.5 % of the best, all of them at this C.
     """
 
@@ -225,6 +228,7 @@ class _Asked:
         low, high = interval_of(drawn, own, level, law.widened(level))
         at, loss = self.on_the_furthest(), slice(2, 3)
         low[loss], high[loss] = law.bounded(drawn[:, loss], own[loss], at, level, kept)
+        low[3:], high[3:] = _shares(drawn[:, 3:], own[3:], level, law.widened(level))
         return [float(x) for x in low], [float(x) for x in high]
 
     def on_the_furthest(self) -> Array:
@@ -241,6 +245,26 @@ class _Asked:
             loss, _ = _losses(self, np.array([self.law.working]), grid[None, :], self.C)
         close = np.flatnonzero(loss[0] <= least * (1.0 + FLAT))
         return float(np.exp(grid[close[0]])), float(np.exp(grid[close[-1]]))
+
+
+def _shares(drawn: Array, own: Array, level: float, widening: float) -> tuple[Array, Array]:
+    """Interval of exponents, draws (draws, K) and own (K,). A law that falls in N and in D shares
+    its compute between them: both exponents lie between 0 and 1, and are widened in logits, which
+    stay there. Those of other laws are widened as they are."""
+    low, high = interval_of(drawn, own, level)
+    share = (np.minimum(low, own) >= 0.0) & (np.maximum(high, own) <= 1.0)
+    middle, ends = _logits(own), (_logits(low), _logits(high))
+    in_logits = [1.0 / (1.0 + np.exp(-(middle + widening * (end - middle)))) for end in ends]
+    as_they_are = [own + widening * (end - own) for end in (low, high)]
+    return (
+        np.where(share, in_logits[0], as_they_are[0]),
+        np.where(share, in_logits[1], as_they_are[1]),
+    )
+
+
+def _logits(values: Array) -> Array:
+    within = np.clip(values, _LEAST_SHARE, 1.0 - _LEAST_SHARE)
+    return np.log(within) - np.log1p(-within)
 
 
 def _asked(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,10 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.fit import fit
 from orchestrator.laws.forms import CHINCHILLA, POWER, form_named
 from orchestrator.laws.forms.line import Known, law_of
-from orchestrator.laws.optimum import averaged_optimum, compute_optimal
+from orchestrator.laws.optimum import _shares, averaged_optimum, compute_optimal
 from orchestrator.laws.runs import Runs, finished_runs, runs_from_curves
 from orchestrator.laws.uncertainty import bootstrap
+from orchestrator.report.cost import FlopsPerToken
 from tests.orchestrator.laws.sweeps import TRUTH, curves_of_truth, runs_of_truth, true_loss
 
 
@@ -59,6 +62,39 @@ def test_intervals_come_from_the_draws():
     assert best.N.low < narrow.N.low < best.N.value < narrow.N.high < best.N.high
     assert best.exponent_N.low < best.exponent_N.value < best.exponent_N.high
     assert best.level == 0.9
+
+
+def test_an_exponent_does_not_jump_where_the_cost_of_a_token_breaks():
+    """What a token costs lies on straight lines between the sizes that were trained: N* stays at
+    one of them over a stretch of compute, where a slope across a few per cent of it is zero."""
+    law = fit(CHINCHILLA, runs_of_truth())
+    sizes = np.geomspace(1e7, 1e9, 7)
+    cost = FlopsPerToken.of((size, 6 * size * (1 + 0.9 * (1e7 / size) ** 0.4)) for size in sizes)
+    found = [
+        compute_optimal(law, C, flops_per_token=cost).exponent_N.value
+        for C in np.geomspace(1e17, 1e20, 40)
+    ]
+    smooth = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
+    assert max(found) < 1.2 * smooth
+    assert min(found) > 0.8 * smooth
+
+
+@pytest.mark.parametrize("widening", [1.0, 9.0, 100.0])
+def test_exponents_of_size_and_tokens_stay_between_none_and_all_of_the_compute(widening):
+    runs = runs_from_curves(curves_of_truth(sizes=4, per_size=2, trial_sd=0.05, seed=2))
+    posterior = bootstrap(fit(CHINCHILLA, runs, starts=16), runs, draws=60)
+    posterior = replace(posterior, widening=widening, degrees=None)
+    best = compute_optimal(posterior, 1e20)
+    for exponent in (best.exponent_N, best.exponent_D):
+        assert 0.0 <= exponent.low < exponent.value < exponent.high <= 1.0
+    if widening == 1.0:
+        assert best.exponent_N.low > 0.1
+
+
+def test_an_exponent_outside_is_widened_as_it_is():
+    drawn = np.array([[1.1], [1.2], [1.3]])
+    low, high = _shares(drawn, np.array([1.2]), 0.9, 2.0)
+    assert (low[0], high[0]) == (pytest.approx(1.02), pytest.approx(1.38))
 
 
 def test_far_questions_are_told():

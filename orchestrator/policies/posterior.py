@@ -22,6 +22,7 @@ from orchestrator.laws.runs import Runs
 from orchestrator.laws.scarce import Belief, believed
 from orchestrator.policies.buying import Choice, Market, Teaching, begun_with, cheapest, greedy
 from orchestrator.policies.trust import Remembered
+from orchestrator.threads import one_thread
 from orchestrator.values import FloatArray
 
 GROWTH = 1.5
@@ -61,6 +62,7 @@ class Posterior:
         best = max(zip(self.weights, self.beliefs, strict=True), key=lambda pair: pair[0])[1]
         return Posterior(beliefs=(best.alone(),), weights=(1.0,))
 
+    @one_thread
     def teaching(self, market: Market) -> Teaching:
         """What the market's offers would teach, with all that is in flight observed. A form that
         has no value at the target is left out; at an offer where one has none, nothing is learnt
@@ -157,6 +159,7 @@ class Learner:
         default_factory=lambda: Remembered[list[float]](), repr=False, compare=False
     )
 
+    @one_thread
     def learn(self, market: Market) -> Posterior:
         """What to choose the next runs by; forms are weighed by the rows at which optima were
         last looked for afresh. Raises FitError where no form has a believable optimum, or nothing
@@ -176,6 +179,7 @@ class Learner:
         foreseen = self._judged.get(key, lambda: _foreseen(anchors, scene, early))
         return _together(found, foreseen, reasons)
 
+    @one_thread
     def told(self, market: Market) -> Posterior:
         """The law itself, of all rows, with optima found afresh. Raises FitError."""
         scene, runs, seed = scene_of(market, self.misfit), _known(market), market.sweep_seed

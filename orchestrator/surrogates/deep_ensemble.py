@@ -27,7 +27,7 @@ from orchestrator.surrogates.configuration import Encoding
 from orchestrator.surrogates.families import POWER_LAW, Family
 from orchestrator.surrogates.gaussian import draw
 from orchestrator.surrogates.prefixes import Rows, rows_of
-from orchestrator.surrogates.threads import one_thread
+from orchestrator.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 FEWEST_ROWS = 4

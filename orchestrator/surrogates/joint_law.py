@@ -47,7 +47,7 @@ from orchestrator.surrogates.law_terms import (
     Where,
 )
 from orchestrator.surrogates.prefixes import Rows, rows_of
-from orchestrator.surrogates.threads import one_thread
+from orchestrator.threads import one_thread
 from orchestrator.values import Candidate, Curve, FloatArray, Forecast, IntArray
 
 MOST_ROWS = 240

@@ -35,7 +35,7 @@ from orchestrator.surrogates.exact_gp import (
     searched,
 )
 from orchestrator.surrogates.prefixes import Rows
-from orchestrator.surrogates.threads import one_thread
+from orchestrator.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 LATENT = 2

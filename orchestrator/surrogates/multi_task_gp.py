@@ -41,7 +41,7 @@ from orchestrator.surrogates.exact_gp import (
 )
 from orchestrator.surrogates.gaussian import integrated_walk
 from orchestrator.surrogates.prefixes import Rows
-from orchestrator.surrogates.threads import one_thread
+from orchestrator.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 RANK = 2

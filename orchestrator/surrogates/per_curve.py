@@ -18,7 +18,7 @@ from orchestrator.surrogates.base import Forecaster, NoForecast, Observed
 from orchestrator.surrogates.families import POWER_LAW, Family
 from orchestrator.surrogates.gaussian import draw
 from orchestrator.surrogates.prefixes import rows_of
-from orchestrator.surrogates.threads import one_thread
+from orchestrator.threads import one_thread
 from orchestrator.values import Candidate, FloatArray, Forecast, IntArray
 
 ROWS_A_CURVE = 10

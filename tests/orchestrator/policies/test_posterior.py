@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.base import LawForm
@@ -68,6 +69,19 @@ def gapped(both: Posterior, form: int, low: float, high: float) -> Posterior:
     beliefs: list[object] = list(both.beliefs)
     beliefs[form] = Gapped(both.beliefs[form], low, high)
     return Posterior(beliefs=tuple(beliefs), weights=both.weights)  # type: ignore[arg-type]
+
+
+def test_a_belief_is_made_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def watched(*args: Any, **kwargs: Any) -> Belief:
+        counts.extend(pool["num_threads"] for pool in threadpool_info())
+        return believed(*args, **kwargs)
+
+    monkeypatch.setattr(posterior, "believed", watched)
+    with threadpool_limits(limits=2, user_api="blas"):
+        Learner(forms=(CHINCHILLA,)).learn(known())
+    assert counts and set(counts) == {1}
 
 
 def test_a_gap_of_one_form_at_one_offer_leaves_the_others_as_they_were(both: Posterior) -> None:

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from orchestrator.surrogates.threads import one_thread
+from orchestrator.threads import one_thread
 
 
 def counts() -> set[int]:

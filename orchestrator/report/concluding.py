@@ -51,7 +51,10 @@ def conclude(
     edge = _edge(evidence)
     best = _best(evidence)
     largest = max((float(t.stable.flops[-1]) for t in trials), default=0.0)
-    cost = FlopsPerToken.of((trial.params, trial.flops_per_token) for trial in trials)
+    cost = FlopsPerToken.of(
+        evidence.costs or ((trial.params, trial.flops_per_token) for trial in trials),
+        trained=(trial.params for trial in trials),
+    )
     results = tuple(_results(evidence, question, edge, largest, cost))
     headline = _headline(results)
     beside = side_by_side(evidence, results, question, cost, largest)

@@ -58,13 +58,15 @@ class Evidence:
     """All usable trials, in the order of the pool. `burn_in` is the share of each curve that is
     dropped as its start. `left_out` says what was excluded, and why; `cut_short` names the failed
     trials, whose points stay. `phases` are those of the points taken as stable; none where a table
-    does not say."""
+    does not say. `costs`: (params, FLOPs per token) of the whole pool; empty where the trials are
+    all that is known of it."""
 
     trials: tuple[TrialEvidence, ...]
     burn_in: float = 0.1
     left_out: tuple[str, ...] = ()
     cut_short: tuple[str, ...] = ()
     phases: tuple[str, ...] = ("stable",)
+    costs: tuple[tuple[float, float], ...] = ()
 
     def with_points(self) -> tuple[TrialEvidence, ...]:
         return tuple(trial for trial in self.trials if len(trial.stable))
@@ -215,6 +217,7 @@ def evidence_of(state: SweepState, *, burn_in: float) -> Evidence:
         burn_in=burn_in,
         left_out=tuple(left_out),
         cut_short=tuple(cut_short),
+        costs=tuple((float(c.params), c.flops_per_token) for c in state.pool.candidates),
     )
     return found if found.with_points() else _ends_alone(found)
 

@@ -74,6 +74,25 @@ def test_a_stated_target_is_answered_at_its_own_size(halved: Ladder) -> None:
     assert recommended.flops == 1e16
 
 
+def test_a_target_costs_the_same_whatever_was_trained(halved: Ladder) -> None:
+    """Attention makes a token of small models dearer: what the larger sizes cost, trained or not,
+    says what a larger one does."""
+    evidence = evidence_of(halved.state, burn_in=0.1)
+    costs = tuple((float(size), 6.0 * size * (1 + 1e5 / size)) for size in SIZES)
+    trials = tuple(
+        replace(trial, flops_per_token=dict(costs)[trial.params]) for trial in evidence.trials
+    )
+    evidence = replace(evidence, trials=trials, costs=costs)
+    fewer = replace(evidence, trials=tuple(t for t in trials if t.params < SIZES[-1]))
+    question = Question(forms=("chinchilla",), draws=0, target=(10_000_000, 400_000_000))
+    whole, part = conclude(evidence, question), conclude(fewer, question)
+    assert whole.target is not None and part.target is not None
+    assert part.target.flops == whole.target.flops
+    assert part.to_json()["flops_per_token"] == whole.to_json()["flops_per_token"]
+    assert part.cost is not None
+    assert (part.cost.smallest, part.cost.largest) == (SIZES[0], SIZES[-2])
+
+
 def test_settings_to_begin_with_are_those_of_the_best_run(concluded: Conclusions) -> None:
     assert concluded.recommended is not None
     assert dict(concluded.recommended.settings) == {"optimizer.learning_rate": 1e-2}

@@ -24,6 +24,24 @@ Phase = Literal["warmup", "stable", "decay", "annealed"]
 PHASES: tuple[Phase, ...] = ("warmup", "stable", "decay", "annealed")
 NO_MORE = "no more is bought: "
 """How the reason of a stop begins that ends all buying."""
+_SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+
+
+def flops_in_words(value: float) -> str:
+    """Compute as every room says it: `2.31e15`; 0 stays 0."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def count_in_words(value: float) -> str:
+    """Parameters or tokens to three digits: 131072 is `131K`, 7e9 is `7B`."""
+    if not math.isfinite(value):
+        return str(value)
+    scale, letter = next(((s, x) for s, x in _SCALES if abs(value) >= s * 0.9995), (1.0, ""))
+    text = f"{value / scale:.3g}"
+    return (f"{value / scale:.0f}" if "e" in text else text) + letter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,7 +362,8 @@ class Used:
     @property
     def said(self) -> str:
         """Such as `41 % of 4 GPU-hours`."""
-        return f"{100 * self.share:.0f} % of {self.budget:.3g} {self.unit}"
+        said = flops_in_words if self.unit == "FLOPs" else "{:.3g}".format
+        return f"{100 * self.share:.0f} % of {said(self.budget)} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ what it found or why it found nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from orchestrator.laws.allocation import BURN_IN, Allocation, Along, Points, allocated, along
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import Array, CurveRows
+from orchestrator.values import count_in_words, flops_in_words
 
 _WIDTHS = (4.0, 16.0)  # times larger or smaller than the lowest size: what enters a parabola
 _LEAST_SIZES = 4  # of a parabola: one more than it has parameters
@@ -38,6 +39,7 @@ class Budget:
 
     sizes, losses: the lowest loss of every size that takes part. N, D, loss: at the parabola's
     lowest point, curvature: there, in nats per squared unit of log N; None where why_not says why.
+    at_end: the lowest size, where that is why: the smallest or the largest that ran as far.
     """
 
     C: float
@@ -48,6 +50,7 @@ class Budget:
     D: float | None = None
     loss: float | None = None
     why_not: str | None = None
+    at_end: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +80,12 @@ def isoflop(
     found = minima(curves, computes, burn_in=burn_in)
     good = [budget for budget in found if budget.why_not is None]
     if len(good) < _LEAST_BUDGETS:
-        reasons = "; ".join(f"{b.C:.3g} FLOPs: {b.why_not}" for b in found if b.why_not)
         raise FitError(
             f"no IsoFLOP line: {len(good)} of {len(found)} budgets have a minimum, and"
-            f" {_LEAST_BUDGETS} are needed ({reasons})"
+            f" {_LEAST_BUDGETS} are needed ({'; '.join(_reasons(found))})"
         )
     read = _read(curves, np.array(computes), burn_in)
-    notes = tuple(f"{b.C:.3g} FLOPs: no estimate, {b.why_not}" for b in found if b.why_not)
+    notes = tuple(f"no estimate {reason}" for reason in _reasons(found))
     lines = allocated(
         "isoflop",
         read,
@@ -102,6 +104,27 @@ def minima(
     """The parabola of every budget, or why it has no minimum."""
     read = _read(curves, np.array(budgets, dtype=np.float64), burn_in)
     return tuple(_budget(read, place) for place in range(len(read.C)))
+
+
+def _reasons(found: Sequence[Budget]) -> list[str]:
+    """Why budgets have no minimum, each reason once, with the budgets that it is of."""
+    alike: dict[str, list[Budget]] = {}
+    for budget in found:
+        if budget.why_not is not None:
+            alike.setdefault(budget.why_not, []).append(budget)
+    said: list[str] = []
+    for why, budgets in alike.items():
+        computes = _span([budget.C for budget in budgets], flops_in_words)
+        sizes = _span([b.at_end for b in budgets if b.at_end is not None], count_in_words)
+        which = f" ({sizes} parameters)" if sizes else ""
+        said.append(f"at {len(budgets)} of {len(found)} budgets ({computes} FLOPs): {why}{which}")
+    return said
+
+
+def _span(values: Sequence[float], said: Callable[[float], str]) -> str:
+    """`6.53K to 20K`, or `6.53K`; nothing of none."""
+    ends = (said(min(values)), said(max(values))) if values else ()
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _read(curves: Sequence[CurveRows], C: Array, burn_in: float) -> Along:
@@ -191,7 +214,8 @@ def _budget(read: Along, place: int) -> Budget:
     lowest = int(np.argmin(losses))
     if lowest in (0, len(sizes) - 1):
         end = "smallest" if lowest == 0 else "largest"
-        return no(f"the {end} size that ran as far is the lowest ({sizes[lowest]:.3g} parameters)")
+        why = no(f"the {end} size that ran as far is the lowest")
+        return replace(why, at_end=float(sizes[lowest]))
     turned: _Turn | str = ""
     near = np.arange(len(sizes))
     for width in _WIDTHS:

@@ -11,27 +11,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-_SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+from orchestrator.values import count_in_words, flops_in_words
 
-
-def amount(value: float) -> str:
-    """Parameters or tokens to three digits: 131072 is `131K`, 7e9 is `7B`."""
-    if not math.isfinite(value):
-        return str(value)
-    for scale, letter in _SCALES:
-        if abs(value) >= scale * 0.9995:
-            return _digits(value / scale) + letter
-    return _digits(value)
-
-
-def flops(value: float) -> str:
-    """Compute: `2.31e15`; 0 stays 0."""
-    if value == 0:
-        return "0"
-    if not math.isfinite(value):
-        return str(value)
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+amount = count_in_words
+"""Parameters or tokens."""
+flops = flops_in_words
+"""Compute."""
 
 
 def loss(value: float) -> str:
@@ -105,10 +90,3 @@ def several(count: int, noun: str, plural: str | None = None) -> str:
 def plain(text: str) -> str:
     """The text without control characters, which a terminal or a page would act on."""
     return "".join(c if c.isprintable() or c == " " else "�" for c in text)
-
-
-def _digits(value: float) -> str:
-    text = f"{value:.3g}"
-    if "e" in text:
-        return f"{value:.0f}"
-    return text

@@ -76,6 +76,15 @@ def test_a_minimum_at_the_edge_is_no_estimate(low, high, end):
         isoflop(design(BUDGETS, low=low, high=high))
 
 
+def test_a_reason_is_told_once_with_its_budgets_and_sizes_as_people_write_them():
+    with pytest.raises(FitError) as caught:
+        isoflop(design(BUDGETS, low=2.0, high=50.0))
+    said = str(caught.value)
+    assert said.count("the smallest size that ran as far is the lowest") == 1
+    assert "(at 7 of 7 budgets (" in said and "M to " in said and said.endswith("parameters))")
+    assert "e+" not in said
+
+
 def test_a_parabola_that_is_not_convex_is_no_estimate():
     N = best_size(1e19) * np.geomspace(0.25, 4, 5)
     losses = (2.31, 2.60, 2.30, 2.60, 2.31)

@@ -27,7 +27,7 @@ from orchestrator.placing import starts
 from orchestrator.policies.base import Policy, ended, exhausted
 from orchestrator.sinks.base import Sink
 from orchestrator.state import DecisionError, SweepState, apply, is_stale
-from orchestrator.values import Stop
+from orchestrator.values import Stop, flops_in_words
 
 _ROUNDS = 10_000
 _FAILURES = 3
@@ -192,8 +192,9 @@ class Driver:
         lost, ceiling = self.state.ledger.lost, self.state.terms.lost_ceiling
         if lost > ceiling:
             return (
-                f"{lost:.3g} FLOPs of work were lost and repeated, more than the ceiling of "
-                f"{ceiling:.3g}: find out why, or raise budget.lost, then go on"
+                f"{flops_in_words(lost)} FLOPs of work were lost and repeated, more than the "
+                "ceiling of "
+                f"{flops_in_words(ceiling)}: find out why, or raise budget.lost, then go on"
             )
         return self._common_fault() or self._cap(self.state)
 

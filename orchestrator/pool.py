@@ -20,7 +20,7 @@ from orchestrator.demand import Demand, demand_of
 from orchestrator.places import Places
 from orchestrator.recorded import RecordedError, read_recorded
 from orchestrator.spec import SuccessiveHalving, SweepSpec, load_spec_document
-from orchestrator.values import Candidate, Scalar
+from orchestrator.values import Candidate, Scalar, flops_in_words
 from trainers.config import TrainConfig
 from trainers.documents import Document, validate
 from trainers.findings import FieldError
@@ -278,8 +278,9 @@ def _check_budget(spec: SweepSpec, pool: Pool, places: Places) -> None:
     if budget < least:
         places.add(
             ("budget", "flops"),
-            f"{budget:.3g} FLOPs do not pay for the first step of any candidate ({least:.3g}); "
-            f"the whole pool costs {pool.exhaustive_flops:.3g}",
+            f"{flops_in_words(budget)} FLOPs do not pay for the first step of any candidate "
+            f"({flops_in_words(least)}); "
+            f"the whole pool costs {flops_in_words(pool.exhaustive_flops)}",
         )
 
 

@@ -32,6 +32,7 @@ from orchestrator.values import (
     Decision,
     Environment,
     Stop,
+    flops_in_words,
 )
 
 
@@ -205,8 +206,9 @@ def _decided(state: SweepState, event: Decided) -> SweepState:
         state = _with_trial(state, trial)
     if state.remaining < 0:
         raise DecisionError(
-            f"{event.policy} reserved {-state.remaining:.3g} FLOPs more than the budget of "
-            f"{state.terms.budget:.3g} allows"
+            f"{event.policy} reserved {flops_in_words(-state.remaining)} FLOPs more than the "
+            "budget of "
+            f"{flops_in_words(state.terms.budget)} allows"
         )
     return replace(state, decided=state.decided + 1)
 

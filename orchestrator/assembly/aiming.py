@@ -57,7 +57,7 @@ def _deployment(spec: SweepSpec, pool: Pool) -> tuple[str, ...]:
     if flops is None or spec.aim != "recommend" or flops <= dearest:
         return ()
     return (
-        f"no candidate takes deployment_flops {flops:.3g}: the dearest trains for "
+        f"no candidate takes deployment_flops {words.flops(flops)}: the dearest trains for "
         f"{words.flops(dearest)} FLOPs to its end, and each is judged at its own; for what is "
         "deployed, add larger sizes or raise the horizon",
     )

@@ -22,6 +22,7 @@ from orchestrator.policies.rungs import grouped
 from orchestrator.pool import Pool, budget_flops, demand_for
 from orchestrator.spec import PRICED, SweepSpec
 from orchestrator.stacking import most_of
+from orchestrator.values import flops_in_words
 from trainers.config import TrainConfig
 from trainers.quantity import format_quantity
 
@@ -299,9 +300,9 @@ def _with_warnings(plan: Plan, spec: SweepSpec, pool: Pool) -> Plan:
     decay = int(plan.rungs[-1].flops * spec.anneal.decay) if spec.anneal and plan.rungs else 0
     if decay > plan.annealing:
         found.append(
-            f"anneal.share keeps {plan.annealing:.3g} FLOPs for decays, and one off the longest "
-            f"trial costs {decay:.3g}: it would get no annealed loss; raise anneal.share or "
-            "lower anneal.decay"
+            f"anneal.share keeps {flops_in_words(plan.annealing)} FLOPs for decays, and one off "
+            f"the longest trial costs {flops_in_words(decay)}: it would get no annealed loss; "
+            "raise anneal.share or lower anneal.decay"
         )
     small = [c for c in pool if plan.rungs and c.tokens_within(plan.rungs[0].flops) == 0]
     if small:

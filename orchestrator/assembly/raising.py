@@ -18,7 +18,7 @@ from orchestrator.policies.pricing import NOTHING_FITS
 from orchestrator.pool import budget_flops
 from orchestrator.spec import LAID_OUT, SweepSpec
 from orchestrator.state import SweepState, apply
-from orchestrator.values import NO_MORE, Stop
+from orchestrator.values import NO_MORE, Stop, flops_in_words
 
 CAPS: tuple[Literal["gpu_hours", "dollars"], ...] = ("gpu_hours", "dollars")
 
@@ -27,7 +27,7 @@ def raised(sweep: Sweep, spec: SweepSpec) -> tuple[str, ...]:
     """In words, what of the budget is more under `spec` than in the sweep's last session."""
     was, now = sweep.spec.budget, spec.budget
     old, new = _flops(sweep, spec)
-    words = [f"budget.flops {old:.3g} -> {new:.3g}"] if new > old else []
+    words = [f"budget.flops {flops_in_words(old)} -> {flops_in_words(new)}"] if new > old else []
     for key in CAPS:
         cap, other = getattr(was, key), getattr(now, key)
         if cap is not None and (other is None or other > cap):
@@ -46,12 +46,14 @@ def check_flops(sweep: Sweep, spec: SweepSpec) -> None:
     if new != old and kind in LAID_OUT:
         raise Refused(
             f"budget.flops is settled for the sweep {name}: policy {kind} laid its runs out by "
-            f"{old:.3g} FLOPs, and would have begun otherwise with {new:.3g}. Launch it under "
+            f"{flops_in_words(old)} FLOPs, and would have begun otherwise with "
+            f"{flops_in_words(new)}. Launch it under "
             "another name (name=...). Nothing was started."
         )
     if new < old and sweep.state.closed is None:
         raise Refused(
-            f"budget.flops is {new:.3g} FLOPs here, and {name} was given {old:.3g}: it may be "
+            f"budget.flops is {flops_in_words(new)} FLOPs here, and {name} was given "
+            f"{flops_in_words(old)}: it may be "
             f"raised, not lowered; write budget.flops={sweep.spec.budget.flops}. Nothing was "
             "started."
         )
@@ -110,7 +112,7 @@ def more_of(spec: SweepSpec, state: SweepState) -> str | None:
         return f"budget.dollars={2 * first.budget:g}"
     share = spec.budget.share
     return (
-        f"budget.flops={2 * first.budget:.3g}"
+        f"budget.flops={flops_in_words(2 * first.budget)}"
         if share is None
         else (f"budget.flops={min(200 * share, 100):g}%" if share < 1 else None)
     )
@@ -130,5 +132,5 @@ def _nothing(spec: SweepSpec, state: SweepState) -> str:
     return (
         f"policy {spec.policy.kind} finds nothing left that it wants and that can be paid for "
         f"({first.said} are used, and of FLOPs {100 * state.ledger.spent / state.terms.budget:.0f}"
-        f" % of {state.terms.budget:.3g})"
+        f" % of {flops_in_words(state.terms.budget)})"
     )

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from orchestrator.laws.allocation import BURN_IN, Allocation, Along, Points, allocated, along
 from orchestrator.laws.errors import FitError
 from orchestrator.laws.runs import Array, CurveRows
+from orchestrator.values import flops_in_words
 
 _WINDOW = 0.05  # share of a point's tokens to each side
 _LEAST_SIZES = 3  # that own a part of it between smaller and larger ones
@@ -70,8 +71,9 @@ def envelope(
 
     share = len(best) / max(int(np.isfinite(read.loss).any(axis=0).sum()), 1)
     notes = (
-        f"{share:.0%} of the envelope (in log C) counts, {best.C[0]:.3g} to {best.C[-1]:.3g}"
-        " FLOPs: the rest has no smaller or no larger size beside it",
+        f"{share:.0%} of the envelope (in log C) counts, {flops_in_words(float(best.C[0]))} to"
+        f" {flops_in_words(float(best.C[-1]))} FLOPs: the rest has no smaller or no larger"
+        " size beside it",
     )
     return allocated(
         "envelope",

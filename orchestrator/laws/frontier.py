@@ -21,6 +21,7 @@ from orchestrator.laws.law import LawFit, Objective
 from orchestrator.laws.posing import posed_again
 from orchestrator.laws.runs import Array, CurveRows, Labels, Runs
 from orchestrator.laws.uncertainty import LawPosterior, lowest_ends, posterior_of
+from orchestrator.values import flops_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,8 @@ def frontier(
     envelope = np.minimum.accumulate(lowest)
     held = np.isfinite(envelope)
     if not held.any():
-        raise FitError(f"no frontier: no curve has a point from {C[0]:.4g} to {C[-1]:.4g} FLOPs")
+        ends = f"{flops_in_words(float(C[0]))} to {flops_in_words(float(C[-1]))}"
+        raise FitError(f"no frontier: no curve has a point from {ends} FLOPs")
     reached = held & (lowest <= envelope)
     # Where nothing new is reached, the last place that reached the loss still owns it.
     last = np.maximum.accumulate(np.where(reached, across, 0))
@@ -113,7 +115,8 @@ def _grid(curves: Sequence[CurveRows], points: int, C_range: tuple[float, float]
     high = max(float(curve.flops[-1]) for curve in curves)
     low, high = (low, high) if C_range is None else C_range
     if not 0.0 < low < high:
-        raise FitError(f"no frontier: the compute runs from {low:.4g} to {high:.4g} FLOPs")
+        ends = f"{flops_in_words(low)} to {flops_in_words(high)}"
+        raise FitError(f"no frontier: the compute runs from {ends} FLOPs")
     C = np.exp(np.linspace(math.log(low), math.log(high), points))
     # exp(log(x)) may miss x by a rounding; the ends are meant exactly.
     C[0], C[-1] = low, high

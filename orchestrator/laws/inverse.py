@@ -22,6 +22,7 @@ from orchestrator.laws.law import LawFit
 from orchestrator.laws.optimum import Interval, Optimum, compute_optimal, six_N
 from orchestrator.laws.runs import Array
 from orchestrator.laws.uncertainty import LawPosterior
+from orchestrator.values import flops_in_words
 
 Law: TypeAlias = LawFit | LawPosterior
 Cost: TypeAlias = Callable[[Array], Array]
@@ -174,7 +175,7 @@ def _crossing(asked: _Asked, bound: _Bound, loss: float, start: float) -> float 
     """Log C where the loss, or its bound, is `loss`; in words why there is none."""
     here = asked.loss(start, bound)
     if math.isnan(here):
-        return f"the law has no optimum at {math.exp(start):.3g} FLOPs"
+        return f"the law has no optimum at {flops_in_words(math.exp(start))} FLOPs"
     step = _STRIDE if here > loss else -_STRIDE
     last, last_loss, flat = start, here, 0
     while abs(last + step - start) <= _FURTHEST:
@@ -182,8 +183,8 @@ def _crossing(asked: _Asked, bound: _Bound, loss: float, start: float) -> float 
         said = asked.loss(following, bound)
         if math.isnan(said):
             return (
-                f"at {math.exp(last):.3g} FLOPs it is {last_loss:.4g}, and beyond that the law"
-                " has no optimum"
+                f"at {flops_in_words(math.exp(last))} FLOPs it is {last_loss:.4g}, and beyond that"
+                " the law has no optimum"
             )
         if (said > loss) != (here > loss) or said == loss:
             low, high = sorted((last, following))
@@ -195,4 +196,4 @@ def _crossing(asked: _Asked, bound: _Bound, loss: float, start: float) -> float 
         if flat == 3:
             break
         last, last_loss = following, said
-    return f"even with {math.exp(last):.3g} FLOPs it is {last_loss:.4g}"
+    return f"even with {flops_in_words(math.exp(last))} FLOPs it is {last_loss:.4g}"

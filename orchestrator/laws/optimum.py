@@ -21,6 +21,7 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.law import LawFit, LawWarning
 from orchestrator.laws.runs import Array
 from orchestrator.laws.uncertainty import LawPosterior, interval_of
+from orchestrator.values import flops_in_words
 
 _SIZES = (1e2, 1e16)  # where N* is looked for
 _COARSE = 97
@@ -141,7 +142,7 @@ def averaged_optimum(
         shares.append(weight)
         flats.append(asked.flat(float(own[2])))
     if not math.fsum(shares) > 0:
-        raise FitError(f"no averaged optimum at {C:.4g} FLOPs: {warnings[0].text}")
+        raise FitError(f"no averaged optimum at {flops_in_words(C)} FLOPs: {warnings[0].text}")
     share = np.array(shares) / math.fsum(shares)
     each = np.repeat(share / [len(pool) for pool in pools], [len(pool) for pool in pools])
     tail = 0.5 * (1.0 - level)
@@ -201,8 +202,8 @@ class _Asked:
         best = _search(self, np.array([self.law.working]))[0]
         if not np.isfinite(best).all():
             raise FitError(
-                f"no optimum at {self.C:.4g} FLOPs: the law's loss falls all the way to"
-                f" {_SIZES[0]:.0e} or {_SIZES[1]:.0e} parameters"
+                f"no optimum at {flops_in_words(self.C)} FLOPs: the law's loss falls all the way"
+                f" to {_SIZES[0]:.0e} or {_SIZES[1]:.0e} parameters"
                 + "".join(f"; {warning}" for warning in self.law.warnings)
             )
         return best
@@ -214,8 +215,9 @@ class _Asked:
         kept: NDArray[np.bool_] = np.asarray(np.isfinite(drawn).all(axis=1))
         if kept.sum() * 2 < len(drawn):
             raise FitError(
-                f"no interval of the optimum at {self.C:.4g} FLOPs: {len(drawn) - kept.sum()} of"
-                f" {len(drawn)} draws have none; the law needs more sizes and longer runs"
+                f"no interval of the optimum at {flops_in_words(self.C)} FLOPs:"
+                f" {len(drawn) - kept.sum()} of {len(drawn)} draws have none; the law needs more"
+                " sizes and longer runs"
             )
         return drawn[kept], kept
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from orchestrator.policies.rungs import ladder
 from orchestrator.state import SweepState
-from orchestrator.values import Candidate, Decision, Extend
+from orchestrator.values import Candidate, Decision, Extend, flops_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,10 @@ class Asha:
                         Extend(
                             trial=candidate.id,
                             tokens=tokens,
-                            reason=f"rank {place} of the {of} that reached {levels[index]:.3g} "
+                            reason=f"rank {place} of the {of} that reached "
+                            f"{flops_in_words(levels[index])} "
                             f"FLOPs so far, and the best 1 in {self.eta} go on to "
-                            f"{levels[index + 1]:.3g}",
+                            f"{flops_in_words(levels[index + 1])}",
                         ),
                         candidate.flops(tokens) - candidate.flops(done),
                     )
@@ -91,7 +92,7 @@ class Asha:
                         trial=candidate.id,
                         tokens=tokens,
                         reason=f"nobody can be promoted: the next candidate starts, to "
-                        f"{levels[0]:.3g} FLOPs",
+                        f"{flops_in_words(levels[0])} FLOPs",
                     ),
                     candidate.flops(tokens),
                 )
@@ -123,7 +124,8 @@ class Asha:
                     Extend(
                         trial=trial.id,
                         tokens=tokens,
-                        reason=f"nobody can be promoted within the {state.remaining:.3g} FLOPs "
+                        reason="nobody can be promoted within the "
+                        f"{flops_in_words(state.remaining)} FLOPs "
                         "that are left; this is the best trial that is not at its end",
                     )
                 ]

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from orchestrator.state import SweepState
-from orchestrator.values import NO_MORE, Decision
+from orchestrator.values import NO_MORE, Decision, flops_in_words
 
 
 class Policy(Protocol):
@@ -58,12 +58,32 @@ def ended(state: SweepState) -> str | None:
 
 
 def exhausted(state: SweepState) -> str:
-    """That a policy which did not say why it ends has come to its end, and how much was spent."""
+    """That a policy which did not say why it ends has come to its end, how much was spent, and
+    that what is left pays for no run, where it does not."""
     trials = state.trials
     if all(c.id in trials and trials[c.id].trunk.tokens >= c.end for c in state.pool):
         return "every candidate is at its end"
     spent = 100 * state.ledger.spent / state.terms.budget if state.terms.budget else 0.0
-    return f"the policy has nothing left to decide, with {spent:.1f} % of its FLOPs spent"
+    said = f"the policy has nothing left to decide, with {spent:.1f} % of its FLOPs spent"
+    left, cheapest = state.remaining, _cheapest(state)
+    if cheapest is None or left >= cheapest or left < 0.0005 * state.terms.budget:
+        return said
+    return (
+        f"{said}: the {flops_in_words(left)} that are left pay for no run to its end, of which "
+        f"the cheapest takes {flops_in_words(cheapest)}"
+    )
+
+
+def _cheapest(state: SweepState) -> int | None:
+    """FLOPs of the cheapest run to its end, from where it stands; None where all are out or
+    there."""
+    prices: list[int] = []
+    for candidate in state.pool:
+        trial = state.trials.get(candidate.id)
+        stands = 0 if trial is None else trial.trunk.tokens
+        if stands < candidate.end and (trial is None or not trial.out):
+            prices.append(candidate.flops(candidate.end) - candidate.flops(stands))
+    return min(prices, default=None)
 
 
 def randomness(state: SweepState) -> np.random.Generator:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from orchestrator.policies.ranking import Ranking, Standing, Verdict
 from orchestrator.policies.rungs import Rung, grouped, ladder, survivors
 from orchestrator.state import SweepState
-from orchestrator.values import Candidate, Curve, Decision, Extend, Stop
+from orchestrator.values import Candidate, Curve, Decision, Extend, Stop, flops_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,8 @@ class Bracket:
         return decisions
 
     def _at(self, rung: Rung) -> str:
-        return f"{self.name}rung {rung.index + 1} of {rung.rounds} at {rung.flops:.3g} FLOPs"
+        at = flops_in_words(rung.flops)
+        return f"{self.name}rung {rung.index + 1} of {rung.rounds} at {at} FLOPs"
 
 
 def spent_out(state: SweepState, order: Sequence[Candidate], most: float) -> list[Decision]:
@@ -214,7 +215,8 @@ def spent_out(state: SweepState, order: Sequence[Candidate], most: float) -> lis
             Extend(
                 trial=candidate.id,
                 tokens=tokens,
-                reason=f"the rungs left {state.remaining:.3g} FLOPs unspent; this is the "
+                reason=f"the rungs left {flops_in_words(state.remaining)} FLOPs unspent; this is "
+                "the "
                 f"best-ranked trial that is not at its end",
             )
         )

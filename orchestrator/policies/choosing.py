@@ -20,7 +20,7 @@ from orchestrator.policies.textbook import alike, by_ratio
 from orchestrator.policies.trust import Belief
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Forecaster
-from orchestrator.values import Candidate, Expectation, FloatArray
+from orchestrator.values import Candidate, Expectation, FloatArray, flops_in_words
 
 DRAWS = 256
 ENOUGH_POINTS = 3
@@ -73,7 +73,8 @@ def chosen(
         standing = alike(candidates, flops, rule.tokens_per_param)
         standing = by_ratio(standing, flops, rule.tokens_per_param, seed=state.terms.seed)
         role = (
-            f"the textbook's size for {flops:.3g} FLOPs, {rule.tokens_per_param:g} tokens a "
+            f"the textbook's size for {flops_in_words(flops)} FLOPs, {rule.tokens_per_param:g} "
+            "tokens a "
             "parameter"
         )
     mute = forecaster is None or not any(forecaster.forecasts(c) for c in standing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.state import SweepState
-from orchestrator.values import Decision, Extend
+from orchestrator.values import Decision, Extend, flops_in_words
 
 
 class Exhaustive:
@@ -23,7 +23,8 @@ class Exhaustive:
                 Extend(
                     trial=candidate.id,
                     tokens=candidate.end,
-                    reason=f"whole run for {candidate.cost:.3g} FLOPs: the sweep is exhaustive",
+                    reason=f"whole run for {flops_in_words(candidate.cost)} FLOPs: the sweep is "
+                    "exhaustive",
                 )
             )
         return decisions

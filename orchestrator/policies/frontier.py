@@ -46,7 +46,7 @@ from orchestrator.policies.trust import Belief, Believer
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
 from orchestrator.trial import Trial
-from orchestrator.values import Candidate, Decision, Extend, Stop
+from orchestrator.values import Candidate, Decision, Extend, Stop, flops_in_words
 
 LAW_SIZES = 4
 MANY, MANY_SHARE = 4, 0.5
@@ -155,7 +155,8 @@ class Frontier:
                         trial=candidate.id,
                         tokens=tokens,
                         reason=f"one of the {len(group)} of the textbook's size for "
-                        f"{share * budget:.3g} FLOPs: no forecast is trusted, so each is seen",
+                        f"{flops_in_words(share * budget)} FLOPs: no forecast is trusted, so "
+                        "each is seen",
                     )
         return None
 
@@ -181,7 +182,7 @@ class Frontier:
             belief,
             ahead,
             [start, self.rungs[0] * budget],
-            what=f"the best trials for {' and '.join(f'{goal:.3g}' for goal in goals)} FLOPs",
+            what=f"the best trials for {' and '.join(map(flops_in_words, goals))} FLOPs",
             affordable=left,
             most=goals[-1],
             by=self.surrogate.name,
@@ -203,7 +204,7 @@ class Frontier:
                     trial=found.candidate.id,
                     tokens=found.tokens,
                     reason=f"rung {number} of {len(self.rungs)} below the finish, "
-                    f"{flops:.3g} FLOPs: {found.why}",
+                    f"{flops_in_words(flops)} FLOPs: {found.why}",
                     expected=found.expected,
                 )
         return None
@@ -240,7 +241,8 @@ class Frontier:
         extend = Extend(
             trial=candidate.id,
             tokens=tokens,
-            reason=f"the finish, {state.remaining:.3g} FLOPs left: {found.why}{_sizes(state)}",
+            reason=f"the finish, {flops_in_words(state.remaining)} FLOPs left: "
+            f"{found.why}{_sizes(state)}",
             expected=found.expected,
         )
         return [*released, extend]
@@ -325,7 +327,7 @@ class Frontier:
     def _extended(state: SweepState, found: Choice | None) -> list[Decision]:
         if found is None:
             return []
-        reason = f"{state.remaining:.3g} FLOPs left: {found.why}"
+        reason = f"{flops_in_words(state.remaining)} FLOPs left: {found.why}"
         return [Extend(trial=found.candidate.id, tokens=found.tokens, reason=reason)]
 
 

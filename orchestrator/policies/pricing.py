@@ -18,7 +18,7 @@ from typing import Literal
 from orchestrator.policies.pace import Pace, Speed, learned
 from orchestrator.state import SweepState
 from orchestrator.trial import Timing, Track
-from orchestrator.values import Candidate, Environment
+from orchestrator.values import Candidate, Environment, flops_in_words
 
 Unit = Literal["FLOPs", "GPU-hours", "dollars"]
 
@@ -149,7 +149,7 @@ def in_words(unit: Unit, price: float) -> str:
     """An amount with its unit, for a reason."""
     if unit == "GPU-hours" and price < FEW_HOURS:
         return f"{3600 * price:.3g} GPU-seconds"
-    return f"{price:.3g} {unit}"
+    return f"{flops_in_words(price) if unit == 'FLOPs' else f'{price:.3g}'} {unit}"
 
 
 def _no_speed(_: Environment) -> float | None:

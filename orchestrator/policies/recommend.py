@@ -28,7 +28,7 @@ from orchestrator.policies.starting import opening
 from orchestrator.policies.trust import Belief, Believer
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Surrogate
-from orchestrator.values import Candidate, Decision
+from orchestrator.values import Candidate, Decision, flops_in_words
 
 WORTH = 5e-4
 """An expected fall of the choice's log loss below this tells nothing: seeds differ by more."""
@@ -85,7 +85,7 @@ class Recommend:
             belief,
             [ahead],
             self._levels(budget),
-            what=f"the best candidate for {self.deployment_flops:.3g} FLOPs",
+            what=f"the best candidate for {flops_in_words(self.deployment_flops)} FLOPs",
             affordable=state.remaining,
             most=self.most * budget,
             by=self.surrogate.name,

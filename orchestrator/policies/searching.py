@@ -28,7 +28,15 @@ from orchestrator.policies.textbook import by_ratio
 from orchestrator.policies.trust import Belief
 from orchestrator.state import SweepState
 from orchestrator.surrogates.base import Forecaster
-from orchestrator.values import Candidate, Curve, Expectation, Extend, FloatArray, Scalar
+from orchestrator.values import (
+    Candidate,
+    Curve,
+    Expectation,
+    Extend,
+    FloatArray,
+    Scalar,
+    flops_in_words,
+)
 
 _Entry = TypeVar("_Entry")
 DRAWS = 256
@@ -90,7 +98,7 @@ class Starts:
                 trial=candidate.id,
                 tokens=candidate.tokens_within(flops),
                 reason=f"a start: one of the {len(chosen)} nearest the textbook's size for "
-                f"{flops:.3g} FLOPs, so that a law can be fitted",
+                f"{flops_in_words(flops)} FLOPs, so that a law can be fitted",
             )
             for candidate in chosen
         ]

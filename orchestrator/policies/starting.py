@@ -11,7 +11,7 @@ from orchestrator.policies.pricing import Purse
 from orchestrator.policies.searching import DUST, Starts
 from orchestrator.policies.textbook import by_ratio
 from orchestrator.state import SweepState
-from orchestrator.values import Candidate, Extend
+from orchestrator.values import Candidate, Extend, flops_in_words
 
 YOUNG = 1.5
 """A segment to less than this multiple of a start's compute is a start."""
@@ -61,7 +61,8 @@ def _scouting(candidate: Candidate, flops: float) -> Extend:
     return Extend(
         trial=candidate.id,
         tokens=candidate.tokens_within(flops),
-        reason=f"a short run for {flops:.3g} FLOPs: nobody knows the pace yet, and hours or money "
+        reason=f"a short run for {flops_in_words(flops)} FLOPs: nobody knows the pace yet, and "
+        "hours or money "
         "bound what the others may take",
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.values import Candidate, Extend
+from orchestrator.values import Candidate, Extend, flops_in_words
 
 ALIKE = 1.1
 """Sizes whose D / N differ by less than this factor are one to the rule."""
@@ -55,7 +55,8 @@ def unwatched(candidate: Candidate, flops: float, tokens_per_param: float) -> Ex
     return Extend(
         trial=candidate.id,
         tokens=candidate.tokens_within(flops),
-        reason=f"with {flops:.3g} FLOPs it comes nearest {tokens_per_param:g} tokens a parameter; "
+        reason=f"with {flops_in_words(flops)} FLOPs it comes nearest {tokens_per_param:g} tokens "
+        "a parameter; "
         "nothing was observed",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.state import SweepState
-from orchestrator.values import Decision, Extend
+from orchestrator.values import Decision, Extend, flops_in_words
 
 
 class Uniform:
@@ -23,7 +23,7 @@ class Uniform:
                 Extend(
                     trial=candidate.id,
                     tokens=tokens,
-                    reason=f"an even share of the budget, {share:.3g} FLOPs",
+                    reason=f"an even share of the budget, {flops_in_words(share)} FLOPs",
                 )
             )
         return decisions

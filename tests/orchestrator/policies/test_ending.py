@@ -15,7 +15,7 @@ from orchestrator.policies.ending import Until, expected_regret, stops
 from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.pricing import IN_FLOPS
 from orchestrator.state import SweepState, apply, fold
-from orchestrator.values import Decision, Extend
+from orchestrator.values import Decision, Extend, flops_in_words
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
 POOL, CURVES = small_pool()
@@ -42,6 +42,26 @@ def test_why_it_ended_is_in_the_journal_and_in_the_state() -> None:
     assert [d.reason for e in events if isinstance(e, Decided) for d in e.decisions][-1] == said
     assert [e.reason for e in events if isinstance(e, Closed)] == [said]
     assert outcome.state.closed == ended(outcome.state) == said
+
+
+def test_that_nothing_fits_the_rest_of_the_flops_is_said_at_the_end() -> None:
+    """As it is of hours and dollars: a sweep that ends at 60 % has not spent badly."""
+    cheapest = min(candidate.cost for candidate in POOL)
+    left = cheapest // 2
+
+    class First(OneRunIsEnough):
+        def decide(self, state: SweepState) -> list[Decision]:
+            return Exhaustive().decide(state)[:1] if not state.trials else []
+
+    first = POOL.candidates[0].cost
+    short = drive(POOL, CURVES, First(), first + left).state.closed
+    spent = f"with {100 * first / (first + left):.1f} % of its FLOPs spent"
+    assert short == (
+        f"the policy has nothing left to decide, {spent}: the {flops_in_words(left)} that are "
+        f"left pay for no run to its end, of which the cheapest takes {flops_in_words(cheapest)}"
+    )
+    enough = drive(POOL, CURVES, First(), 4 * POOL.exhaustive_flops).state.closed
+    assert enough is not None and enough.endswith("of its FLOPs spent")
 
 
 def test_what_is_on_its_way_when_buying_ends_is_not_cut_off() -> None:
@@ -73,7 +93,7 @@ def test_a_purchase_is_weighed_against_its_share_of_the_budget() -> None:
     until = Until(what="half-width at the target", worth=0.5)
     assert until.worthless(0.06, 1e8, prices) is None
     told = until.worthless(0.04, 1e8, prices) or ""
-    assert "for 1e+08 FLOPs" in told and "save 4 %" in told and "costs 10 % of the budget" in told
+    assert "for 1.00e8 FLOPs" in told and "save 4 %" in told and "costs 10 % of the budget" in told
     assert replace(until, worth=0.0).worthless(0.0, 1e8, prices) is None
 
 

@@ -14,7 +14,7 @@ from orchestrator.policies.selection import market_of, offers_of
 from orchestrator.policies.uniform import Uniform
 from orchestrator.policies.within import within
 from orchestrator.state import SweepState, fold
-from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point
+from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point, flops_in_words
 from tests.orchestrator.worlds import fresh, small_pool
 
 POOL, _ = small_pool()
@@ -79,7 +79,9 @@ def test_who_budgets_in_flops_pays_exact_flops() -> None:
     assert prices.unit == "FLOPs"
     assert prices.of(FIRST, 1000, 2500) == FIRST.flops(2500) - FIRST.flops(1000)
     assert prices.to(FIRST, 2500) == prices.of(FIRST, 1000, 2500)
-    assert prices.told(FIRST, 2500) == f"{FIRST.flops(2500) - FIRST.flops(1000):.3g} FLOPs"
+    assert prices.told(FIRST, 2500) == (
+        f"{flops_in_words(FIRST.flops(2500) - FIRST.flops(1000))} FLOPs"
+    )
     assert (prices.left, prices.budget) == (state.remaining, state.terms.budget)
     assert prices.total == POOL.exhaustive_flops
     assert IN_FLOPS.affordable(state) is state
@@ -189,7 +191,7 @@ def test_what_is_bought_together_has_to_fit_together() -> None:
     assert 0 < prices.together(goals) < len(goals)
     few = replace(state, terms=replace(state.terms, budget=state.ledger.spent + 5))
     assert IN_FLOPS.prices(few).together(goals) == 0
-    assert "GPU-seconds (6e+06 FLOPs)" in prices.told(FIRST, 2000)
+    assert "GPU-seconds (6.00e6 FLOPs)" in prices.told(FIRST, 2000)
 
 
 def test_the_margin_is_held_and_not_spent() -> None:
@@ -218,7 +220,7 @@ def test_small_amounts_are_said_in_seconds() -> None:
     assert in_words("GPU-hours", 0.4) == "0.4 GPU-hours"
     assert in_words("GPU-hours", 0.002) == "7.2 GPU-seconds"
     assert in_words("dollars", 1.234) == "1.23 dollars"
-    assert in_words("FLOPs", 1.5e17) == "1.5e+17 FLOPs"
+    assert in_words("FLOPs", 1.5e17) == "1.50e17 FLOPs"
 
 
 def flying(state: SweepState, trials: list[str], *, together: bool, point: bool) -> SweepState:

@@ -89,7 +89,8 @@ def test_every_stop_says_rung_rank_and_loss() -> None:
     stops = {d.trial: d.reason for d in made if isinstance(d, Stop)}
     assert set(stops) == {"c0", "c3"}
     assert stops["c3"] == (
-        "rung 1 of 2 at 100 FLOPs: rank 4 of 4 with loss 4.0000, 2 kept, the last with loss 2.0000"
+        "rung 1 of 2 at 1.00e2 FLOPs: rank 4 of 4 with loss 4.0000, 2 kept, the last with loss "
+        "2.0000"
     )
     assert all(d.reason for d in made)
 

@@ -9,13 +9,10 @@ it, the sweep's storage.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import secrets
 import signal
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.backends import joining
 from orchestrator.backends.base import BackendError, TooLargeError, UnavailableError
 from orchestrator.resources import Steps
 
@@ -30,7 +28,6 @@ ANSWER_S = 60.0
 ARRIVAL_OF_FILES_S = 15.0
 CLOSE_S = 10.0
 TELL_EVERY_S = 15.0
-OBJECT_STORE_BYTES = 100 * 2**20
 _SLACK = 1e-9
 
 Tell = Callable[[str], None]
@@ -75,7 +72,7 @@ class Cluster:
         BackendError where the cluster does not take us."""
         address = address or os.environ.get("RAY_ADDRESS") or None
         address = None if address == "local" else address
-        _quieten(local=address is None)
+        joining.quieten(local=address is None)
         import ray
 
         if ray.is_initialized():
@@ -84,10 +81,10 @@ class Cluster:
         try:
             if address is None:
                 tell("starting Ray on this machine")
-                _start(slots, cpus)
+                joining.start(slots, cpus)
             else:
                 tell(f"connecting to Ray at {address}")
-                _connect(address)
+                joining.connect(address)
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
@@ -232,86 +229,6 @@ def _node(entry: Mapping[str, Any]) -> Node:
     )
 
 
-def _quieten(*, local: bool) -> None:
-    """What Ray reads from the environment, once: nothing reported home, nothing listening."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Else Ray prints its own words about every dead worker to stdout, where data belong.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
-    given = {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if not local:
-        if given and "RAY_AUTH_MODE" not in given:
-            os.environ["RAY_AUTH_MODE"] = "token"  # without it Ray holds a given token back
-        return
-    if "ray" not in sys.modules:
-        # By its name for other systems: makes Ray bind to 127.0.0.1 instead of every device.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    if not given:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
-def _start(slots: int | None, cpus: float) -> None:
-    import ray
-
-    # Two trials share two cores well enough, so a slot asked for is a slot given.
-    asked = None if slots is None else max(os.cpu_count() or 1, math.ceil(slots * cpus))
-    try:
-        ray.init(
-            address="local",
-            num_cpus=asked,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
-    except Exception as error:  # that itself is what Ray raises where it started too slowly
-        raise UnavailableError(
-            f"Ray does not start on this machine: {error} Where the machine is busy, try again"
-        ) from error
-
-
-def _connect(address: str) -> None:
-    import ray
-    from ray.exceptions import RayError
-
-    check_address(address)
-    try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        # Ray says so of `auto` too where no cluster is up; where one answers, it gave a cause.
-        away = isinstance(error, OSError) and error.__cause__ is None
-        raise (UnavailableError if away else BackendError)(
-            f"cannot join the Ray cluster at {address}: {error}. Where it asks for a token, set "
-            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's; "
-            "Python and Ray must be of its versions"
-        ) from error
-
-
-def check_address(address: str) -> None:
-    """Refuse at once what Ray would refuse after half a minute, or not understand.
-
-    Raises UnavailableError where nothing answers, BackendError for what is no address.
-    """
-    if "://" in address:
-        raise BackendError(
-            f"address {address} is not HOST:PORT: run this on a node of the cluster (for example "
-            "with `ray job submit`) and give the address of its head, usually port 6379, or auto"
-        )
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    if int(port) not in range(1, 2**16):
-        raise BackendError(f"address {address}: ports go from 1 to 65535, and Ray's is 6379")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
-        raise UnavailableError(
-            f"nothing answers at {address}: {error}; is the head up?"
-        ) from error
-
-
 def _look() -> Callable[[str, str], dict[str, str]]:
     """A task that needs nothing of ours on the node, since that is what it looks for."""
 
@@ -321,7 +238,7 @@ def _look() -> Callable[[str, str], dict[str, str]]:
             from orchestrator.backends import worker
 
             found.update(worker.handshake())
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:  # none, or one of another release
             found["missing"] = str(error)
         try:
             with open(question, encoding="utf-8") as file:
@@ -335,10 +252,18 @@ def _look() -> Callable[[str, str], dict[str, str]]:
     return look
 
 
+def no_answer(found: Exception) -> type[BackendError]:
+    """Of which kind it is that a node gave an exception for an answer: one that is gone, or slow,
+    may be back; what failed there will fail again."""
+    from ray.exceptions import RayError
+
+    return UnavailableError if isinstance(found, RayError | TimeoutError) else BackendError
+
+
 def _judge(name: str, found: Any, ours: Mapping[str, str], storage: Path) -> None:
     if isinstance(found, Exception):
-        raise UnavailableError(
-            f"node {name} cannot be asked whether it is fit: {found}"
+        raise no_answer(found)(
+            f"node {name} cannot be asked whether it is fit: {type(found).__name__}: {found}"
         ) from found
     if "missing" in found:
         raise BackendError(
@@ -346,10 +271,10 @@ def _judge(name: str, found: Any, ours: Mapping[str, str], storage: Path) -> Non
             f"that runs here ({ours['frontrunner']}) on it"
         )
     for part, version in ours.items():
-        if found[part] != version:
+        if found.get(part) != version:
             raise BackendError(
-                f"node {name} has {part} {found[part]} and the driver has {version}: install the "
-                "same on both"
+                f"node {name} has {part} {found.get(part, 'none')} and the driver has {version}: "
+                "install the same on both"
             )
     if "unreachable" in found:
         raise BackendError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.backends.base import Report
 from orchestrator.backends.bench import Arrival
+from orchestrator.backends.starving import Kills
 from orchestrator.backends.together import Key, key_of
 from orchestrator.demand import Takes
 from orchestrator.events import AttemptLost, Cause, PointReported, Started
@@ -106,6 +107,12 @@ class Member:
         if self.arrived is None:
             return "a worker"
         return f"worker {self.arrived.pid} on {self.arrived.host}"
+
+    @property
+    def origin(self) -> tuple[str, Kills | None]:
+        """Its node, and what had been killed there before it came, as far as it came to tell."""
+        came = self.arrived
+        return ("", None) if came is None else (came.node, came.kills)
 
     @property
     def ready(self) -> bool:

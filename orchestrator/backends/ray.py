@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from orchestrator.backends.crew import Crew
 from orchestrator.backends.gathering import Gathering
 from orchestrator.backends.grounds import Grounds
 from orchestrator.backends.member import Job, Member
-from orchestrator.backends.starving import KernelWatch
 from orchestrator.backends.together import Key
 from orchestrator.demand import Demand, demand_of
 from orchestrator.events import Cause, Started
@@ -91,7 +89,7 @@ class RayBackend:
         check_request(slots, gpus_per_trial, cpus_per_trial, processes_per_trial)
         demand = self._demanded(gpus_per_trial, cpus_per_trial, processes_per_trial)
         self._cluster = Cluster.open(address, slots, demand.slot.cpus, self._tell)
-        self._kernel = KernelWatch(partial(staffing.kills_on, self._cluster))
+        self._kernel = staffing.kernel_watch(self._cluster)
         self._crew = self._crew_of(demand, None, 0)
         try:
             if gpus_per_trial is None:
@@ -225,15 +223,15 @@ class RayBackend:
             raise self._nobody()
         crew.without_late()
         if not crew.holds_the_largest:
-            raise self._nobody()
+            raise self._nobody("no place was found for the largest trial")
         self._tell(
             f"going on with {crew.slots} slots: {late} workers did not come within "
             f"{self._patience_s:.0f} s"
         )
 
-    def _nobody(self) -> UnavailableError:
+    def _nobody(self, what: str = "no worker could be placed") -> UnavailableError:
         return UnavailableError(
-            f"no worker could be placed within {self._patience_s:.0f} s: {self._cluster.told}, "
+            f"{what} within {self._patience_s:.0f} s: {self._cluster.told}, "
             "all of it taken by others or gone; free some, or add nodes, and resume"
         )
 
@@ -322,6 +320,8 @@ class RayBackend:
             self._died(member, f"failed: {error.cause}")
             return
         except RayError as error:
+            if seats.unborn(error):
+                raise BackendError(f"a worker cannot begin: it {seats.why_dead(error)}") from error
             self._died(member, seats.why_dead(error), starved=seats.starved(error))
             return
         member.out_of_touch = None
@@ -371,8 +371,8 @@ class RayBackend:
 
     def _died(self, member: Member, why: str, *, starved: bool = False) -> None:
         """By itself, or by the hand of Ray or of its node's kernel."""
-        there = None if starved else member.arrived
-        killed = there and self._kernel.meanwhile(there.node, there.kills)
+        node, before = member.origin
+        killed = None if starved else self._kernel.meanwhile(node, before)
         why = why if killed is None else f"{why.rstrip('.')}; {killed}"
         self._replace(member, why, starved=starved or killed is not None)
 

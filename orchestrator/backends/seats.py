@@ -307,6 +307,14 @@ def starved(error: Exception) -> bool:
     return isinstance(error, OutOfMemoryError)
 
 
+def unborn(error: Exception) -> bool:
+    """Whether an actor was never there, since making it raised an exception: the next one's would
+    too."""
+    from ray.exceptions import RayActorError
+
+    return isinstance(error, RayActorError) and error.actor_init_failed
+
+
 def why_dead(error: Exception) -> str:
     """What of Ray's many lines about a death tells the reason."""
     if starved(error):

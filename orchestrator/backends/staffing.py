@@ -6,13 +6,14 @@ Touches what `cluster` and `seats` touch, and on each node the folder of tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.backends import seats, worker
 from orchestrator.backends.base import BackendError, TooLargeError
-from orchestrator.backends.cluster import Cluster, Node
+from orchestrator.backends.cluster import Cluster, Node, no_answer
 from orchestrator.backends.grounds import Grounds, block_sizes
-from orchestrator.backends.starving import Kills, kernel_kills
+from orchestrator.backends.starving import KernelWatch, Kills, kernel_kills
 from orchestrator.demand import Demand
 from orchestrator.pool import Pool
 
@@ -61,7 +62,13 @@ def grounds_on(rooms: Sequence[tuple[Node, int]], demand: Demand, slots: int | N
     return Grounds.of(demand, sizes, lambda size: seats.hold(seats.block(size, demand)))
 
 
-def kills_on(cluster: Cluster, node_id: str) -> Kills | None:
+def kernel_watch(cluster: Cluster) -> KernelWatch:
+    """Of the cluster's nodes; begins before the first worker comes, where that can be seen."""
+    begun = kernel_kills() if cluster.own else None
+    return KernelWatch(partial(_kills_on, cluster), begun)
+
+
+def _kills_on(cluster: Cluster, node_id: str) -> Kills | None:
     """What the kernel of a node has killed; None where it does not say within `ANSWER_S`."""
     if cluster.own:
         return kernel_kills()
@@ -75,7 +82,8 @@ def prepare_data(
 ) -> tuple[tuple[str, str], ...]:
     """The tokens, made on the first node, then found or made on the others; facts of them.
 
-    Raises BackendError where a node cannot, or finds others.
+    Raises BackendError where a node cannot, or finds others, UnavailableError for one that is
+    gone.
     """
     prepared: list[tuple[DataConfig, str]] = []
     for data in worker.sources(pool):
@@ -84,7 +92,7 @@ def prepare_data(
             digests |= cluster.on_each(some, worker.prepare_data, lambda _, d=data: (d,))
         for name, digest in digests.items():
             if isinstance(digest, Exception):
-                raise BackendError(
+                raise no_answer(digest)(
                     f"the data {data.source!r} cannot be prepared on node {name}: {digest}"
                 )
         if len(set(digests.values())) > 1:

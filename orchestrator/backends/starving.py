@@ -68,16 +68,24 @@ def _counted(place: Path) -> int | None:
 class KernelWatch:
     """What the kernels of a cluster's nodes killed, as `ask` reads it on the node of that id. A
     kill is told of the workers that die within `TOGETHER_S` of each other, not of one that dies
-    later."""
+    later; and a node that said nothing is not asked again as long, since whoever asks waits.
 
-    def __init__(self, ask: Callable[[str], Kills | None]) -> None:
+    `begun` was counted before any worker came, where all of them sit on one node, and stands in
+    for what a worker would have seen that died before its arrival.
+    """
+
+    def __init__(self, ask: Callable[[str], Kills | None], begun: Kills | None = None) -> None:
         self._ask = ask
+        self._begun = begun
         self._read: dict[tuple[str, str], list[tuple[float, int]]] = {}
+        self._silent: dict[str, float] = {}
 
     def meanwhile(self, node: str, before: Kills | None) -> str | None:
         """What to say beside the death of a worker on the node whose arrival saw `before`; None
         where no kill was counted since."""
-        kills = self._ask(node) if before is not None else None
+        if self._begun is not None:
+            node, before = "", before or self._begun
+        kills = self._asked(node) if before is not None else None
         if before is None or kills is None or kills.place != before.place:
             return None
         now = time.monotonic()
@@ -89,3 +97,12 @@ class KernelWatch:
             return None
         many = "a process" if killed == 1 else f"{killed} processes"
         return f"meanwhile the kernel of its node killed {many} for want of memory: {REMEDY}"
+
+    def _asked(self, node: str) -> Kills | None:
+        silent = self._silent.get(node)
+        if silent is not None and time.monotonic() - silent <= TOGETHER_S:
+            return None
+        kills = self._ask(node)
+        if kills is None:
+            self._silent[node] = time.monotonic()
+        return kills

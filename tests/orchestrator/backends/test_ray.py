@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import WorkerCrashedError
 
-from orchestrator.backends import cluster as clusters
+from orchestrator.backends import joining
 from orchestrator.backends.base import BackendError, Report, UnavailableError
-from orchestrator.backends.cluster import Cluster
+from orchestrator.backends.cluster import Cluster, Node
 from orchestrator.backends.ray import RayBackend
+from orchestrator.backends.staffing import prepare_data
 from orchestrator.events import AttemptLost, PointReported, SegmentEnded, Started
 from tests.orchestrator.backends import ray_nodes
 from tests.orchestrator.backends.fakes import STEP, fake_train, pool
@@ -134,7 +137,6 @@ def test_a_segment_that_does_not_stop_is_killed_and_its_slot_used_again(
 def test_an_answer_that_is_lost_on_the_way_is_asked_for_again(
     backend: RayBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ray
     from ray.exceptions import ActorUnavailableError
 
     get, lost = ray.get, 0
@@ -201,8 +203,6 @@ def test_workers_that_find_no_room_are_done_without_after_a_while(
 
 
 def test_two_trials_share_a_gpu(nodes: Any, tmp_path: Path) -> None:
-    import ray
-
     backend = RayBackend(pool(), tmp_path, slots=2, gpus_per_trial=0.5, train=fake_train)
     try:
         assert ray.available_resources()["GPU"] == 3.0
@@ -238,6 +238,31 @@ def test_other_versions_on_a_node_are_refused(nodes: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("found", "kind", "words"),
+    [
+        (WorkerCrashedError(), UnavailableError, "node a cannot be asked .* died unexpectedly"),
+        (TimeoutError("no answer within 60 s"), UnavailableError, "no answer within 60 s"),
+        (KeyError("PATH"), BackendError, r"cannot be asked .* KeyError: 'PATH"),
+        ({"torch": "2.10"}, BackendError, "node a has frontrunner none and the driver has 1"),
+    ],
+)
+def test_a_node_that_is_gone_is_told_from_one_that_fails(
+    found: Any, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node = Node(id="0" * 6, name="a", cpus=1.0, gpus=0.0)
+    monkeypatch.setattr(ray, "nodes", list)
+    cluster = Cluster(own=False, connected=False, tell=lambda _: None)
+    monkeypatch.setattr(Cluster, "on_each", lambda *_, **__: {"a": found})
+    with pytest.raises(kind, match=words) as raised:
+        cluster.prove([node], tmp_path, {"frontrunner": "1"})
+    assert type(raised.value) is kind
+    if isinstance(found, Exception):
+        with pytest.raises(kind, match="cannot be prepared on node a") as raised:
+            prepare_data(cluster, pool(), [node])
+        assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
     ("address", "words"),
     [
         ("127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
@@ -247,25 +272,53 @@ def test_other_versions_on_a_node_are_refused(nodes: Any, tmp_path: Path) -> Non
 )
 def test_an_address_where_no_cluster_is_says_so_at_once(address: str, words: str) -> None:
     with pytest.raises(BackendError, match=words):
-        clusters.check_address(address)
+        joining.check_address(address)
 
 
-def test_a_ray_that_starts_too_slowly_says_so(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+# What Ray raises of a slow start, and of a head whose node is not up yet, is a bare Exception.
+SLOW = Exception("The current node timed out during startup.")
+CAUSED = ConnectionError("Failed to connect")
+CAUSED.__cause__ = RuntimeError("No node info found")
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "kind", "words"),
+    [
+        (None, SLOW, UnavailableError, r"timed out during startup\. .* busy, try again"),
+        (None, OSError(28, "No space left"), UnavailableError, "No space left"),
+        (
+            None,
+            PermissionError(13, "denied: /tmp/ray"),
+            BackendError,
+            "does not start .* /tmp/ray",
+        ),
+        (None, ValueError("exceeds /dev/shm"), BackendError, "does not start .* exceeds /dev/shm"),
+        (None, TypeError("no argument"), TypeError, "no argument"),
+        ("auto", ConnectionError("no running Ray"), UnavailableError, "no running Ray"),
+        ("auto", SLOW, UnavailableError, "timed out during startup"),
+        ("auto", CAUSED, BackendError, "cannot join .* Failed to connect"),
+        ("auto", RuntimeError("Version mismatch"), BackendError, "Version mismatch"),
+        ("auto", TypeError("no argument"), TypeError, "no argument"),
+    ],
+)
+def test_what_may_be_there_later_is_told_from_what_never_will(
+    address: str | None,
+    error: Exception,
+    kind: type[Exception],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What Ray raises then is a bare Exception."""
-    import ray
-
-    def slow(**_: Any) -> None:
-        raise Exception("The current node timed out during startup.")
+    def init(**_: Any) -> None:
+        raise error
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.setattr(ray, "init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "x" * 64)
-    with pytest.raises(UnavailableError, match=r"timed out during startup\. .* busy, try again"):
-        Cluster.open(None, 1, 1.0, lambda _: None)
+    with pytest.raises(kind, match=words) as raised:
+        Cluster.open(address, 1, 1.0, lambda _: None)
+    assert type(raised.value) is kind
 
 
 LOCAL = """

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 
 from orchestrator.backends import starving
+from orchestrator.backends.base import BackendError, UnavailableError
 from orchestrator.backends.starving import KernelWatch, Kills, kernel_kills
 from orchestrator.events import AttemptLost, Started
 from tests.orchestrator.backends.fakes import STEP
@@ -119,6 +120,57 @@ def test_a_kill_is_told_of_deaths_of_that_time_alone(monkeypatch: pytest.MonkeyP
     assert watch.meanwhile("b", before) is None
     assert watch.meanwhile("a", None) is None
     assert watch.meanwhile("a", Kills(place="/other", count=0)) is None
+
+
+def test_a_node_that_says_nothing_is_not_asked_for_each_of_its_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, asked = 1000.0, list[str]()
+    monkeypatch.setattr(starving.time, "monotonic", lambda: now)
+    watch = KernelWatch(asked.append)
+    before = Kills(place="/events", count=0)
+    for node in ("a", "a", "b", "a"):
+        assert watch.meanwhile(node, before) is None
+    assert asked == ["a", "b"]
+    now += starving.TOGETHER_S + 1
+    assert watch.meanwhile("a", before) is None
+    assert asked == ["a", "b", "a"]
+
+
+def test_what_the_kernel_kills_before_it_arrives_is_told_too(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    backend, twin = backend_on(
+        monkeypatch, tmp_path, slots=1, patience_s=20.0, progress=told.append
+    )
+    (first,) = twin.workers
+    first.why, first.dead = RayActorError(error_msg=UNTOLD), True
+    twin.room = 0
+    backend.poll(0.05)
+    second = twin.workers[-1]
+    assert second is not first and not second.placed
+    counter.count += 1
+    second.why, second.dead = RayActorError(error_msg=UNTOLD), True
+    backend.poll(0.05)
+    first_death, second_death = (line for line in told if "starting another" in line)
+    assert "kernel" not in first_death
+    assert second_death.startswith("a worker died") and "for want of memory" in second_death
+    backend.close()
+
+
+def test_a_worker_that_cannot_even_be_made_is_no_cluster_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
+    (worker,) = twin.workers
+    cause = ModuleNotFoundError("No module named 'orchestrator'")
+    made = RayTaskError("Seat.__init__", str(cause), cause, proctitle="ray::Seat", pid=7, ip="::1")
+    worker.why, worker.dead = ActorDiedError(made), True
+    with pytest.raises(BackendError, match=r"cannot begin: .* No module named 'orch") as refusal:
+        backend.poll(0.05)
+    assert not isinstance(refusal.value, UnavailableError)
+    backend.close()
 
 
 @pytest.mark.parametrize(

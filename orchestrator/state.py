@@ -32,6 +32,7 @@ from orchestrator.values import (
     Decision,
     Environment,
     Stop,
+    Used,
     flops_in_words,
 )
 
@@ -68,6 +69,10 @@ class SweepState:
     def remaining(self) -> int:
         """FLOPs that are neither spent nor reserved."""
         return self.terms.budget - self.ledger.spent - self.ledger.reserved
+
+    def flops_used(self) -> Used:
+        """What is used of a budget of FLOPs alone."""
+        return Used(unit="FLOPs", amount=self.ledger.spent, budget=self.terms.budget)
 
     @property
     def in_flight(self) -> bool:

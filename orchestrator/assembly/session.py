@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.assembly import parts, raising, reading
-from orchestrator.assembly.caps import cap_of, raised, uses
+from orchestrator.assembly.caps import cap_of, raised, used_of, uses
 from orchestrator.assembly.folders import SweepFolder, folder_of
 from orchestrator.assembly.refusal import Interrupted, Refused
 from orchestrator.assembly.standing import unusable
@@ -294,4 +294,5 @@ def _mlflow(
         storage=folder.path,
         spec_text=canonical_json(spec),
         say=say,
+        used=used_of(spec),
     )

@@ -62,11 +62,6 @@ class _Console(Console):
             self._buffer.clear()
 
 
-def of_flops(state: SweepState) -> Used:
-    """What is used of a budget of FLOPs alone."""
-    return Used(unit="FLOPs", amount=state.ledger.spent, budget=state.terms.budget)
-
-
 class ConsoleSink:
     """Shows a sweep to whoever watches the terminal. `verbose` tells each decision by itself;
     `awaited_s` is how often a pause says whom it waits for; `used` what of the budget runs out
@@ -78,7 +73,7 @@ class ConsoleSink:
         *,
         verbose: bool = False,
         awaited_s: float = AWAITED_S,
-        used: Callable[[SweepState], Used] = of_flops,
+        used: Callable[[SweepState], Used] = SweepState.flops_used,
     ) -> None:
         self._console = _Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
         self._verbose = verbose

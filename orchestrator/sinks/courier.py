@@ -17,7 +17,7 @@ from typing import Protocol
 
 from orchestrator.events import Opened, Record
 from orchestrator.sinks.outbox import Outbox
-from orchestrator.sinks.telling import Teller, Telling
+from orchestrator.sinks.telling import Teller, Telling, UsedOf
 from orchestrator.state import SweepState
 
 BATCH_RECORDS = 20_000
@@ -70,13 +70,14 @@ class Courier:
         spec_text: str | None,
         grace_s: float,
         say: Callable[[str], None],
+        used: UsedOf = SweepState.flops_used,
     ) -> None:
         self._tracker = tracker
         self._name = name
         self._storage = storage
         self._grace_s = grace_s
         self._say = say
-        self._teller = Teller(initial)
+        self._teller = Teller(initial, used)
         self._outbox = Outbox(read_after)
         self._last_ms = 0
         self._conclusion: Conclusion | None = None
@@ -159,7 +160,7 @@ class Courier:
                 if sent >= 0:
                     self._catch_up(sent)
                     continue
-            teller = Teller(self._teller.state)
+            teller = Teller(self._teller.state, self._teller.used)
             self._tracker.tell(teller.take(batch), teller.state, batch[-1].seq)
             self._teller, self._last_ms = teller, round(1000 * batch[-1].time)
             self._outbox.done()
@@ -172,7 +173,7 @@ class Courier:
 
     def _catch_up(self, sent: int) -> None:
         """Fold what an earlier session told."""
-        teller = Teller(self._teller.state)
+        teller = Teller(self._teller.state, self._teller.used)
         for record in self._outbox.passing(sent):
             teller.skip([record])
             self._last_ms = round(1000 * record.time)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.events import Opened, Record
 from orchestrator.sinks import views
 from orchestrator.sinks.courier import Conclusion, Courier, to_stderr, without_password
-from orchestrator.sinks.telling import LOSS, SENT, SWEEP, TRIAL, Telling
+from orchestrator.sinks.telling import LOSS, SENT, SWEEP, TRIAL, Telling, UsedOf
 from orchestrator.state import SweepState
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class MlflowSink:
     """Tells a sweep to an MLflow tracking server or database.
 
     `initial` is the state before the first record; `read_after(seq)` reads the journal's records
-    beyond `seq`. `close` waits at most `grace_s` for what is not told yet.
+    beyond `seq`. `close` waits at most `grace_s` for what is not told yet. `used`: what of the
+    budget runs out first, and how much of it is used.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class MlflowSink:
         spec_text: str | None = None,
         grace_s: float = 30.0,
         say: Callable[[str], None] = to_stderr,
+        used: UsedOf = SweepState.flops_used,
     ) -> None:
         self._server = without_password(tracking_uri)
-        self._tracker = _Tracker(tracking_uri, experiment, storage, initial)
+        self._tracker = _Tracker(tracking_uri, experiment, storage, initial, used)
         self._courier = Courier(
             self._tracker,
             initial=initial,
@@ -62,6 +64,7 @@ class MlflowSink:
             spec_text=spec_text,
             grace_s=grace_s,
             say=say,
+            used=used,
         )
 
     @property
@@ -99,11 +102,14 @@ class _Run:
 class _Tracker:
     """A courier's tracker: the calls to MLflow, and the runs they concern."""
 
-    def __init__(self, uri: str, experiment: str, storage: Path, initial: SweepState) -> None:
+    def __init__(
+        self, uri: str, experiment: str, storage: Path, initial: SweepState, used: UsedOf
+    ) -> None:
         self._uri = uri
         self._name = experiment
         self._storage = storage
         self._initial = initial
+        self._used = used
         self._client: MlflowClient | None = None
         self._experiment: str | None = None
         self._sweep_id = ""
@@ -145,7 +151,7 @@ class _Tracker:
                 run = self._run(client, key, telling)
                 self._log(client, run, telling)
                 self._stand(client, run, telling)
-        note = views.sweep_note(state, answer=None, files=())
+        note = views.sweep_note(state, answer=None, files=(), used=self._used)
         if _SWEEP not in self._unwanted:
             self._tag(client, self._runs[_SWEEP], {"mlflow.note.content": note, SENT: str(seq)})
         self._sure = True
@@ -160,7 +166,7 @@ class _Tracker:
         for key, value in conclusion.law.items():
             client.log_metric(run.id, f"sweep/law_{key}", value, time_ms, state.points)
         files = [f"{path.name}: among this run's artifacts" for path in conclusion.artifacts]
-        note = views.sweep_note(state, answer=conclusion.answer, files=files)
+        note = views.sweep_note(state, answer=conclusion.answer, files=files, used=self._used)
         tags = {"mlflow.note.content": note}
         if conclusion.answer:
             tags["frontrunner.law"] = conclusion.answer

@@ -9,9 +9,9 @@ so that what is told twice is the same to the last bit. Touches nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from orchestrator.events import (
     Closed,
@@ -25,7 +25,7 @@ from orchestrator.events import (
 )
 from orchestrator.state import SweepState, apply, is_stale
 from orchestrator.trial import Trial
-from orchestrator.values import Point
+from orchestrator.values import Point, Used
 
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "KILLED", "FAILED"]
 
@@ -57,6 +57,10 @@ OUT, BROKEN = "#c9ced6", "#b3261e"
 """Of stopped trials, and of diverged and failed ones."""
 
 
+UsedOf: TypeAlias = Callable[[SweepState], Used]
+"""What of the budget runs out first, FLOPs or hours or money, and how much of it is used."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A value of a run at a step; `time_ms` since the epoch."""
@@ -83,8 +87,9 @@ class Telling:
 class Teller:
     """Folds records in order; `take` collects what they change."""
 
-    def __init__(self, initial: SweepState) -> None:
+    def __init__(self, initial: SweepState, used: UsedOf = SweepState.flops_used) -> None:
         self.state = initial
+        self.used = used
         sizes = sorted({candidate.params for candidate in initial.pool})
         last = max(1, len(sizes) - 1)
         self._colours = {
@@ -116,7 +121,7 @@ class Teller:
                 for trial in self.state.trials:
                     touched.setdefault(trial, last_ms)
             if isinstance(event, Decided | SegmentEnded | Closed):
-                told[None].metrics.extend(_sweep_metrics(self.state, last_ms))
+                told[None].metrics.extend(_sweep_metrics(self.state, self.used, last_ms))
             events += 1
         if events:
             self._tell_standing(told, touched, last_ms)
@@ -191,14 +196,13 @@ def _point_metrics(point: Point, *, branch: bool, time_ms: int) -> list[Metric]:
     ]
 
 
-def _sweep_metrics(state: SweepState, time_ms: int) -> list[Metric]:
+def _sweep_metrics(state: SweepState, used: UsedOf, time_ms: int) -> list[Metric]:
     counts: dict[str, int] = dict.fromkeys(("running", "waiting", "stopped", "finished"), 0)
     for trial in state.trials.values():
         counts[trial.status] = counts.get(trial.status, 0) + 1
-    budget = state.terms.budget
     values = {
         "sweep/spent_flops": float(state.ledger.spent),
-        "sweep/spent_share": state.ledger.spent / budget if budget else 0.0,
+        "sweep/spent_share": used(state).share,
         "sweep/device_hours": state.ledger.device_s / 3600,
         **{f"sweep/trials_{status}": float(count) for status, count in counts.items()},
     }

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator.sinks.telling import ANNEALED, COMPUTE, LOSS, SWEEP
+from orchestrator.sinks.telling import ANNEALED, COMPUTE, LOSS, SWEEP, UsedOf
 from orchestrator.state import SweepState
 from orchestrator.values import Candidate
 
@@ -119,17 +119,22 @@ def sweep_params(state: SweepState) -> dict[str, str]:
     }
 
 
-def sweep_note(state: SweepState, *, answer: str | None, files: Iterable[str]) -> str:
+def sweep_note(
+    state: SweepState,
+    *,
+    answer: str | None,
+    files: Iterable[str],
+    used: UsedOf = SweepState.flops_used,
+) -> str:
     """How the sweep stands, in Markdown: the description of its run."""
     counts = Counter(trial.status for trial in state.trials.values())
     stands = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    share = 100 * state.ledger.spent / state.terms.budget if state.terms.budget else 0.0
     how = state.closed or (f"paused: {state.stop_asked}" if state.stop_asked else "running")
     lines = [
         f"**{state.terms.name}**: {how}",
         "",
         f"- trials: {stands or 'none yet'}, of {len(state.pool)} candidates",
-        f"- budget: {share:.0f} % of {state.terms.budget:.3g} FLOPs spent",
+        f"- budget: {used(state).said} spent",
     ]
     if answer is None:
         lines.append(f"- after an interruption: `frontrunner resume {state.terms.name}`")

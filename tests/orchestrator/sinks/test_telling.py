@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -20,8 +21,9 @@ from orchestrator.events import (
 from orchestrator.journal import MemoryJournal
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.sinks.telling import ANNEALED, LOSS, OUT, SIZES, Teller
+from orchestrator.sinks.views import sweep_note
 from orchestrator.state import SweepState
-from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point, Stop
+from orchestrator.values import Anneal, Checkpoint, Environment, Extend, Point, Stop, Used
 from tests.orchestrator.worlds import drive, fresh, small_pool
 
 POOL, CURVES = small_pool()
@@ -51,6 +53,25 @@ def test_every_point_is_told_once_however_the_records_are_cut(size: int) -> None
         )
     }
     assert sum(key == LOSS for _, key, _, _ in told) == state.points == len(losses)
+
+
+def test_the_share_spent_is_of_what_runs_out_first() -> None:
+    """As the console and `status` have it: dollars at 90 % beside FLOPs at 56 % are 90 %."""
+    records, state = sweep()
+
+    def dollars(_: SweepState) -> Used:
+        return Used(unit="dollars", amount=3.6, budget=4.0)
+
+    def shares(teller: Teller) -> list[float]:
+        told = teller.take(records)[None].metrics
+        return [metric.value for metric in told if metric.key == "sweep/spent_share"]
+
+    assert set(shares(Teller(fresh(POOL, BUDGET), dollars))) == {0.9}
+    assert shares(Teller(fresh(POOL, BUDGET)))[-1] == state.ledger.spent / state.terms.budget
+    note = sweep_note(state, answer=None, files=(), used=dollars)
+    assert "- budget: 90 % of 4 dollars spent" in note
+    plain = sweep_note(state, answer=None, files=())
+    assert re.search(r"- budget: \d+ % of \d\.\d\de\d+ FLOPs spent", plain)
 
 
 def test_stopped_is_killed_with_its_reason_and_survivors_finish() -> None:

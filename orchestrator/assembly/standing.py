@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from orchestrator.assembly.caps import uses
+from orchestrator.assembly.caps import raised, uses
 from orchestrator.assembly.reading import Sweep
 from orchestrator.report.shown import ShownTrial, shown_trials
 from orchestrator.report.words import several
@@ -21,13 +21,15 @@ from orchestrator.values import Used
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """One sweep. `condition` is running, paused, done, or interrupted (its driver is gone);
-    `uses` what is used of each part of the budget; `law` is the sentence of the last report, None
+    `raised` the assignments under which it goes on where a cap is spent; `uses` what is used of
+    each part of the budget; `law` is the sentence of the last report, None
     before there is one; times in UNIX seconds."""
 
     name: str
     folder: str
     condition: str
     why: str | None
+    raised: tuple[str, ...]
     held_by: str | None
     policy: str
     session: int
@@ -71,6 +73,7 @@ def standing_of(sweep: Sweep) -> Standing:
         folder=str(sweep.folder.path),
         condition=condition,
         why=why,
+        raised=raised(sweep.spec, state),
         held_by=held_by,
         policy=in_words(sweep.spec),
         session=state.session,

@@ -21,7 +21,8 @@ from orchestrator.cli import launch, learn, look, predict, speech
 HELP = """Neural scaling laws from pruned sweeps: train small models, stop the ones that teach
 nothing more, and end with a law, its uncertainty and the runs that support it.
 
-Exit codes: 0 done, 2 bad input, 75 interrupted and resumable, 1 our fault."""
+Exit codes: 0 done, 2 bad input, 75 interrupted or the cluster is away (the same command goes on),
+1 our fault."""
 
 
 def build() -> typer.Typer:

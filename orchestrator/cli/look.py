@@ -223,7 +223,8 @@ def _standing_lines(standing: Standing) -> list[str]:
         lines.append(f"why     {standing.why}")
     if standing.condition in ("interrupted", "paused"):
         name = speech.handle(standing.folder, standing.name)
-        lines.append(f"go on   {speech.program()} resume {name}")
+        command = " ".join([f"{speech.program()} resume {name}", *standing.raised])
+        lines.append(f"go on   {command}")
     return lines
 
 

@@ -162,6 +162,8 @@ def test_a_spent_cap_is_told_with_a_command_that_works(here: Path, capsys: Strea
     command = next(line for line in said.splitlines() if line.startswith("go on with"))
     words = command.removeprefix("go on with").split()
     assert words[:3] == ["frontrunner", "resume", "ladder"]
+    assert run(["status", "ladder"]) == 0
+    assert f"go on   {' '.join(words)}\n" in capsys.readouterr().err
     raised = float(words[3].removeprefix("budget.gpu_hours="))
     before = spent(here)
     assert run([*words[1:], "-q"]) in (0, 75)

@@ -24,7 +24,6 @@ from orchestrator.blocks import (
     Aim,
     AnnealPlan,
     Block,
-    Budget,
     Exhaustive,
     Policy,
     Positive,
@@ -36,6 +35,7 @@ from orchestrator.blocks import (
     Tracking,
     Uniform,
 )
+from orchestrator.budget import Budget
 from orchestrator.lawplan import LawPlan
 from orchestrator.resources import Resources
 from trainers.config import TrainConfig

@@ -14,7 +14,7 @@ from orchestrator.blocks import Above0, Block
 from trainers.findings import FieldError
 from trainers.quantity import Fraction, Number, parse_number
 
-_IN_HOURS = {"s": 3600.0, "m": 60.0, "min": 60.0, "h": 1.0, "hours": 1.0, "d": 1 / 24}
+_IN_HOURS = {"s": 3600.0, "m": 60.0, "h": 1.0, "d": 1 / 24}
 
 
 def _hours(value: object) -> object:
@@ -26,7 +26,7 @@ def _hours(value: object) -> object:
             f"{value!r} of what? Hours are a number, such as 4 or 0.5; a share of what all would "
             "cost is for budget.flops"
         )
-    timed = re.fullmatch(r"([0-9.]+) ?(s|m|min|h|hours|d)", value.strip())
+    timed = re.fullmatch(r"([0-9.]+) ?([smhd])[a-z]*", value.strip())
     if timed is not None and timed[1].count(".") <= 1 and timed[1] != ".":
         hours = float(timed[1]) / _IN_HOURS[timed[2]]
         raise ValueError(f"{value!r} has a unit, and this is in hours: write {hours:.4g}")

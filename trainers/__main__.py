@@ -76,6 +76,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _train(config: TrainConfig, until: int, options: argparse.Namespace) -> int:
     """Start the run and tell how it goes. torch is loaded only now that the input is good."""
     from trainers import checkpoint
+    from trainers.compiling import CompilerError
     from trainers.data import DataError
     from trainers.device import DeviceError
     from trainers.distributed import GroupError, launched
@@ -106,7 +107,11 @@ def _train(config: TrainConfig, until: int, options: argparse.Namespace) -> int:
         ) as error:
             _say(f"{error}\nNothing was started.")
             return EXIT_BAD_INPUT
-        finished = _tell(reports, options.json, config.floor_tokens(until), aloud=group.leads)
+        try:
+            finished = _tell(reports, options.json, config.floor_tokens(until), aloud=group.leads)
+        except CompilerError as error:  # shows at the first step
+            _say(str(error))
+            return EXIT_BAD_INPUT
     if stopper.stopped and not finished:
         _say("interrupted; the same command goes on from the checkpoint")
         return EXIT_INTERRUPTED

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainers.__main__ import EXIT_BAD_INPUT, EXIT_INTERRUPTED, _Stopper, main
+from trainers.compiling import CompilerError
 from trainers.config import TrainConfig
 from trainers.corpus import prepare
 from trainers.documents import load_document, validate
@@ -147,3 +150,16 @@ def test_ctrl_c_ends_with_a_checkpoint_that_the_next_call_finds(
     assert process.returncode == EXIT_INTERRUPTED, err
     last = json.loads(out.splitlines()[-1])
     assert (tmp_path / last["checkpoint"]).is_dir()
+
+
+def test_a_compiler_that_cannot_work_here_is_no_fault_of_ours(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: Any, **__: Any) -> Iterator[Report]:
+        raise CompilerError("a path with a space: /of mine; train with compile: never")
+        yield
+
+    monkeypatch.setattr("trainers.loop.train", train)
+    assert main([config, "compile=always"]) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "train with compile: never" in said and "Traceback" not in said

@@ -212,7 +212,10 @@ def _told(ended: Ended, json: bool) -> int:
     if written.recommended is not None:
         speech.say(written.recommended.said, style="bold")
     speech.say(f"ended    {state.closed}")
-    told = [f"{each.amount:.3g} of {each.budget:.3g} {each.unit}" for each in ended.used]
+    told: list[str] = []
+    for each in ended.used:
+        said = words.flops if each.unit == "FLOPs" else "{:.3g}".format
+        told.append(f"{said(each.amount)} of {said(each.budget)} {each.unit}")
     speech.say(f"used     {', '.join(told)}")
     if ended.unheard is not None:
         speech.say(f"         {ended.unheard}", style="yellow")

@@ -71,6 +71,15 @@ def test_a_law_file_gives_the_answer_of_all_forms_where_it_was_asked(sweep: Swee
     assert same.loss.low < narrow.low < narrow.value < narrow.high < same.loss.high
 
 
+def test_where_annealed_losses_were_asked_for_one_law_answers(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    record = json.loads(sweep.folder.law.read_text())
+    record["target"]["loss"]["value"] -= 0.1  # less the gain of annealing
+    (tmp_path / "law.json").write_text(json.dumps(record))
+    assert read_laws(str(tmp_path)).together is None
+
+
 def test_one_form_answers_for_itself(sweep: Sweep) -> None:
     law = sweep.spec.law.model_copy(update={"forms": ("chinchilla",)})
     spec = sweep.spec.model_copy(update={"law": law})

@@ -237,6 +237,32 @@ def test_other_versions_on_a_node_are_refused(nodes: Any, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_node_that_does_not_answer_is_waited_for_no_longer_than_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Silent:
+        def options(self, **_: Any) -> Silent:
+            return self
+
+        def remote(self, *_: Any) -> object:
+            return object()
+
+    def wait(calls: list[object], *, num_returns: int, timeout: float) -> tuple[Any, Any]:
+        time.sleep(timeout)
+        return [], calls
+
+    for name, twin in (("nodes", list), ("remote", lambda _: Silent()), ("wait", wait)):
+        monkeypatch.setattr(ray, name, twin)
+    cluster = Cluster(own=False, connected=False, tell=lambda _: None)
+    nodes = [Node(id=id * 56, name=id, cpus=1.0, gpus=0.0) for id in "ab"]
+    began = time.monotonic()
+    answers = cluster.on_each(nodes, print, lambda _: (), timeout_s=0.2)
+    assert time.monotonic() - began < 5.0
+    assert {name: type(found) for name, found in answers.items()} == dict.fromkeys(
+        "ab", TimeoutError
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "kind", "words"),
     [

@@ -143,6 +143,12 @@ def test_a_clause_that_was_just_told_is_not_told_again() -> None:
     first, second = stream.getvalue().splitlines()
     assert first.endswith(doubt)
     assert second == "extending a to 10 tokens: falls by 0.1 % ..."
+    stream = io.StringIO()
+    sink = ConsoleSink(stream, verbose=True)
+    for seq in range(2):
+        event = Decided(policy="p", decisions=(Extend(trial="a", tokens=9, reason=f"x{doubt}"),))
+        sink.show([Record(seq=seq, time=0.0, event=event)], state)
+    assert all(line.endswith(doubt) for line in stream.getvalue().splitlines()), "all of it"
 
 
 def test_trouble_is_told() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.laws.runs import Runs
-from orchestrator.values import FloatArray, IntArray
+from orchestrator.values import FloatArray, IntArray, flops_in_words
 
 COST_EXPONENT = 0.4
 """A gain is divided by the cost to this power (arXiv 2604.22753)."""
@@ -27,7 +27,7 @@ HALF_90 = 1.645
 
 
 def _in_flops(amount: float) -> str:
-    return f"{amount:.3g} FLOPs"
+    return f"{flops_in_words(amount)} FLOPs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

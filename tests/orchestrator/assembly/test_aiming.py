@@ -64,6 +64,8 @@ def test_a_law_in_one_line_shows_what_it_fits(tmp_path: Path) -> None:
     assert "takes N and D and fits 8 parameters, E, A, a, B, T, b, K, k" in told
     assert "all 2 forms of law.forms choose the runs" in told
     assert "so many want 12 runs" not in told, "the pool has as many"
+    curves = "policy={kind: active, by: curves}"
+    assert "choose the runs" not in notes(tmp_path, f"law.forms=['{LINE}', kaplan]", curves, FAR)
     more = notes(tmp_path, f"law.forms=['{LINE} + G/(N*D)**c']", ACTIVE, FAR)
     assert "so many want 15 runs, and the pool has 12 candidates" in more
 

@@ -176,11 +176,12 @@ class SweepSpec(Block):
         budget = _mapping(given.get("budget")) if given is not None else None
         if given is None or budget is None or budget.get("flops") is not None:
             return data
+        filled = {**given, "budget": {**budget, "flops": "100%"}}
+        if budget.keys() - Budget.model_fields.keys():
+            return filled  # a misspelt key is told by itself: what it was meant for is not missing
         key = next((key for key in ("gpu_hours", "dollars") if budget.get(key) is not None), None)
         if key is None:
-            # A misspelt key is told by itself: what it was meant for is then not missing too.
-            misspelt = budget.keys() - Budget.model_fields.keys()
-            return {**given, "budget": {**budget, "flops": "100%"}} if misspelt else data
+            return data
         kind = _kind(given.get("policy"))
         if isinstance(kind, str) and kind not in PRICED:
             raise FieldError(
@@ -188,7 +189,7 @@ class SweepSpec(Block):
                 f"stands alone, and policy {kind} lays its runs out in FLOPs; add budget.flops, "
                 f"such as 20%, or choose one of {', '.join(PRICED)}",
             )
-        return {**given, "budget": {**budget, "flops": "100%"}}
+        return filled
 
     @model_validator(mode="after")
     def _holds_together(self) -> SweepSpec:

@@ -100,11 +100,14 @@ def _no_list(path: KeyPath, raw: Mapping[str, Any]) -> str:
 def _no_mapping(
     model: type[BaseModel], path: KeyPath, data: object, raw: Mapping[str, Any]
 ) -> str:
-    """What the value has to hold instead: the keys that must be there, else one that may."""
+    """What the value has to hold instead: the keys that must be there, and those that may."""
     fields = _all_fields_at(model, path, data)
-    needed = [name for name, required in fields.items() if required] or sorted(fields)[:1]
-    if not needed or not path:
+    if not fields or not path:
         return f"must hold keys, not {_shown(raw)}; write `key: value` in it"
+    needed = [name for name, required in fields.items() if required]
+    if not needed:
+        keys = ", ".join(sorted(fields))
+        return f"must hold keys, not {_shown(raw)}; write {path[-1]}: {{KEY: ...}}, of {keys}"
     inner = ", ".join(f"{name}: ..." for name in needed)
     more = [name for name in sorted(fields) if name not in needed]
     others = f" (or {', '.join(more)})" if more else ""

@@ -58,9 +58,11 @@ def test_told_once_and_in_the_words_of_the_house(file: Path) -> None:
 
 
 def test_a_misspelt_part_of_the_budget_is_the_only_problem() -> None:
-    with pytest.raises(SpecError) as caught:
-        load_sweep(FOLDER / "hours_misspelt.yaml")
-    assert len(caught.value.problems) == 1
+    beside = ["budget={gpu_hours: 4, flop: 20%}", "policy={kind: uniform}"]
+    for overrides in ([], beside):
+        with pytest.raises(SpecError, match="is no known key") as caught:
+            load_sweep(FOLDER / "hours_misspelt.yaml", overrides)
+        assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize("verb", ["plan", "launch"])

@@ -282,16 +282,22 @@ def _foreseen(found: Sequence[Belief | None], scene: Scene, market: Market) -> l
 
 def _density(belief: Belief, rows: Runs) -> float:
     """Log of the joint normal density of these rows under a belief that has not seen them, noise
-    included; minus infinity where it has no value at some."""
+    included, up to what is the same for all beliefs; minus infinity where it has no value at
+    some. Rows of one curve weigh as one run: as in the fit, the noise of a row is as much larger
+    as it weighs less, and its sd counts once a run, not once a row."""
     with np.errstate(all="ignore"):
         gap = belief.weights @ belief.said(rows.features)
         gap = gap - (np.log(rows.loss) if belief.in_logs else rows.loss)
         features = belief.features(rows.features)
-    if not (np.isfinite(gap).all() and np.isfinite(features).all()):
+        covariance = features @ features.T + belief.noise**2 * np.diag(1.0 / rows.weight)
+    if not (np.isfinite(gap).all() and np.isfinite(covariance).all()):
         return -math.inf
-    covariance = features @ features.T + belief.noise**2 * np.eye(len(gap))
+    sign, volume = np.linalg.slogdet(covariance)
+    if sign <= 0:  # so wide that the noise is lost in rounding
+        return -math.inf
     away = np.asarray(np.linalg.solve(covariance, gap), dtype=np.float64)
-    return -0.5 * (float(gap @ away) + float(np.linalg.slogdet(covariance)[1]))
+    spare = float(np.sum(1.0 - rows.weight)) * math.log(belief.noise)
+    return spare - 0.5 * (float(gap @ away) + float(volume))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

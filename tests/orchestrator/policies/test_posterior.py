@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from orchestrator.laws.errors import FitError
@@ -18,10 +20,11 @@ from orchestrator.laws.runs import Runs
 from orchestrator.laws.scarce import Belief, believed
 from orchestrator.policies import posterior
 from orchestrator.policies.active import Active
-from orchestrator.policies.buying import Market
+from orchestrator.policies.buying import Market, Teaching
 from orchestrator.policies.posterior import TRUST, Learner, Posterior
 from tests.orchestrator.policies.markets import market
 
+density = posterior._density  # pyright: ignore[reportPrivateUsage]
 OTHER = law_of("a + b*log(N) + c*log(D)", parameters=["a", "b", "c"])
 
 
@@ -78,9 +81,19 @@ def test_a_belief_is_made_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
         counts.extend(pool["num_threads"] for pool in threadpool_info())
         return believed(*args, **kwargs)
 
+    def teaching(*args: Any, **kwargs: Any) -> Teaching:
+        counts.extend(pool["num_threads"] for pool in threadpool_info())
+        return Teaching(*args, **kwargs)
+
     monkeypatch.setattr(posterior, "believed", watched)
+    monkeypatch.setattr(posterior, "Teaching", teaching)
+    learner = Learner(forms=(CHINCHILLA,))
     with threadpool_limits(limits=2, user_api="blas"):
-        Learner(forms=(CHINCHILLA,)).learn(known())
+        for work in (lambda: learner.told(known()), lambda: learner.learn(known())):
+            found = work()
+            assert counts and set(counts) == {1}
+            counts.clear()
+        found.teaching(known())
     assert counts and set(counts) == {1}
 
 
@@ -110,6 +123,33 @@ def test_no_value_at_any_offer_or_at_the_target_is_told(both: Posterior) -> None
         gapped(one, 0, 0.0, 1e9).teaching(now)
     with pytest.raises(FitError, match="no law has a value at the target"):
         gapped(one, 0, 1e9, np.inf).teaching(now)
+
+
+def test_what_has_a_value_has_to_be_affordable(both: Posterior) -> None:
+    """The cheapest size alone has a value, and costs more than is left."""
+    now = known()
+    sizes = np.unique(now.offers["N"])
+    one = gapped(Posterior(beliefs=both.beliefs[1:], weights=(1.0,)), 0, sizes[1] - 1.0, 1e9)
+    valued = now.offers["N"] == sizes[0]
+    assert (one.teaching(now).gains()[valued] > 0).all()
+    poor = replace(now, affordable=0.9 * float(now.cost[valued].min()))
+    with pytest.raises(FitError, match="at any of the runs that could be bought"):
+        one.teaching(poor)
+
+
+def test_an_offer_of_two_outputs_has_a_value_where_one_of_them_has(both: Posterior) -> None:
+    """Inputs stand output by output: the second one of the smallest size alone has a value."""
+    now = market(list(range(0, 36, 2)), budget=1.0, outputs=2)[0]
+    size = now.offers["N"][: len(now.cost)]
+    smallest = size == size.min()
+    second = np.where(smallest, size, 1e12)
+    now = replace(now, offers={**now.offers, "N": np.concatenate([0.0 * size + 1e12, second])})
+    one = gapped(Posterior(beliefs=both.beliefs[1:], weights=(1.0,)), 0, 1e12, 1e12)
+    able = replace(now, cost=np.where(smallest, 1.0, 9.0), affordable=2.0)
+    gains = one.teaching(able).gains()
+    assert (gains[smallest] > 0).all() and not gains[~smallest].any()
+    with pytest.raises(FitError, match="at any of the runs that could be bought"):
+        one.teaching(replace(now, cost=np.where(smallest, 9.0, 1.0), affordable=2.0))
 
 
 def test_one_gap_does_not_turn_a_choice_to_the_cheapest(
@@ -168,6 +208,62 @@ def weighed(
 
     monkeypatch.setattr(posterior, "believed", early)
     return Learner(forms=(CHINCHILLA, OTHER)).told(now)
+
+
+def early_belief() -> tuple[Belief, Runs]:
+    """Of some rows, and further ones that it has not seen."""
+    now = known()
+    assert now.known is not None
+    scene = posterior.scene_of(now, misfit=0.02)
+    early = believed(CHINCHILLA, now.known.take(np.arange(10)), scene, seed=0)
+    return early, now.known.take(np.arange(10, 18))
+
+
+def test_the_density_is_that_of_the_normal_that_the_belief_is() -> None:
+    early, rows = early_belief()
+    spread = early.features(rows.features) @ early.features(rows.features).T
+    normal = multivariate_normal(cov=spread + early.noise**2 * np.eye(8))
+    away = np.log(rows.loss) - early.weights @ early.said(rows.features)
+    same = 4.0 * np.log(2.0 * np.pi)
+    assert density(early, rows) == pytest.approx(normal.logpdf(away) + same)
+
+
+def test_a_run_that_was_evaluated_often_weighs_as_one() -> None:
+    """Rows that say the same six times, at a sixth of the weight, whatever the noise is."""
+    early, rows = early_belief()
+    often = Runs(
+        features={name: np.repeat(column, 6) for name, column in rows.features.items()},
+        loss=np.repeat(rows.loss, 6),
+        trial=np.repeat(rows.trial, 6),
+        weight=np.full(48, 1.0 / 6.0),
+    )
+    for noise in (0.003, 0.01, 0.1):
+        belief = replace(early, noise=noise)
+        once = density(belief, rows) - 24.0 * np.log(6.0)
+        assert density(belief, often) == pytest.approx(once, abs=1e-3)
+
+
+def test_a_belief_so_wide_that_rounding_loses_the_noise_foresees_nothing() -> None:
+    early, rows = early_belief()
+    for width in (1e20, 1e200):
+
+        def features(_: Mapping[str, np.ndarray], width: float = width) -> np.ndarray:
+            return np.full((8, 1), width)
+
+        wide: Any = SimpleNamespace(
+            weights=early.weights, said=early.said, features=features, noise=0.01, in_logs=True
+        )
+        assert density(wide, rows) == -np.inf
+
+
+def test_forms_are_weighed_by_the_rows_at_which_optima_were_last_looked_for() -> None:
+    """The first 17 of 18 to 25; of 27, the first 25."""
+    rows = list(range(0, 36, 2)) + list(range(1, 20, 2))
+    few, more, afresh = (market(rows[:count], budget=1.0)[0] for count in (18, 25, 27))
+    learner = Learner(forms=(CHINCHILLA, OTHER))
+    weights = learner.learn(few).weights
+    assert Learner(forms=(CHINCHILLA, OTHER)).learn(more).weights == weights
+    assert learner.learn(afresh).weights != weights
 
 
 def test_a_form_that_knew_that_it_did_not_know_outweighs_one_that_was_sure(

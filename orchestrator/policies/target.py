@@ -43,8 +43,9 @@ SHORTEST = 4
 """As far as the rest of the budget reaches is a length too, if not so many times shorter than the
 shortest (`design.REACHED` says when it is bought)."""
 FEW = 1
-"""While no more runs than this are known: what a second one says of size depends on its size, and
-a small budget reaches the usual lengths of small models alone. Later ones lose by it at 10 %."""
+"""While no more runs than this are known or on their way: what a second one says of size depends
+on its size, and a small budget reaches the usual lengths of small models alone. Later ones lose by
+it at 10 %."""
 FIRST_SHARE = 0.01
 """Of the budget, at most, for the first run beyond its shortest length: it is bought once."""
 MOST, LEAST = 100, 20
@@ -91,7 +92,7 @@ class Target:
         try:
             forecaster = self.surrogate.fit(observed, seed=state.terms.seed)
             known = [s for s in standings if forecaster.forecasts(s.candidate)]
-            few = len(observed) <= FEW
+            few = len({c.id for c, _ in observed} | _flying(state)) <= FEW
             standings = [_reaching(state, s, prices, few=few) for s in known]
             asked = [*self.targets, *((s.candidate, n) for s in standings for n in s.lengths)]
             belief = forecaster.joint(
@@ -226,7 +227,12 @@ def _free(state: SweepState, at_once: int | None) -> int:
     """How many segments may begin now."""
     if at_once is None:
         return state.unclaimed
-    return min(state.unclaimed, at_once - sum(t.in_flight for t in state.trials.values()))
+    return min(state.unclaimed, at_once - len(_flying(state)))
+
+
+def _flying(state: SweepState) -> set[str]:
+    """The trials of which something runs or waits."""
+    return {name for name, trial in state.trials.items() if trial.in_flight}
 
 
 def _standings(state: SweepState, lengths: int) -> list[Standing]:
@@ -276,8 +282,7 @@ def _reaching(state: SweepState, standing: Standing, prices: Prices, *, few: boo
         goal = trial.trunk.target
     elif few:
         goal = candidate.tokens_within(state.remaining + candidate.flops(begin))
-        if prices.unit != "FLOPs":
-            goal = prices.within(candidate, goal, hours=prices.left / prices.hour)
+        goal = prices.within(candidate, goal, hours=prices.hours_left)
         goal = goal if SHORTEST * goal >= standing.lengths[0] else begin
     if goal <= begin or goal in standing.lengths:
         return standing

@@ -3,9 +3,9 @@
 The rule of Hoffmann et al. 2022 (arXiv 2203.15556) names a size for the compute. Among the
 candidates that it cannot tell apart, and against it, forecasts decide, but against it only where
 they expect less loss by `certainty` sd of the difference. Where the surrogate failed its backtest,
-the losses seen decide among those alike, at the compute that all of them have reached. A trial
-that has points and is not forecast all the same, as one whose loss has risen for good, is no
-option while there are others: its lowest loss lies behind it. Touches nothing.
+the losses seen decide among those alike, as far as the leaders got (`lowest`). A trial that has
+points and is not forecast all the same, as one whose loss has risen for good, is no option while
+there are others: its lowest loss lies behind it. Touches nothing.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ and 2 % of the pool's cost, .96 to 1 at 5 and 10 %.)"""
 class Standing:
     """A candidate that can be trained on: to which `lengths` (tokens, increasing), and how many
     of them, the first `done`, are behind it already; `tokens` it has. `reach`: the number of the
-    length that is none of the usual ones, but what the budget reaches."""
+    length that is none of the usual ones, but what the budget reaches, or where a candidate on its
+    way is going."""
 
     candidate: Candidate
     lengths: tuple[int, ...]

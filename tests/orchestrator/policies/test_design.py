@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.policies.design import (
+    REACHED,
     SHOWN,
     Ground,
     Standing,
@@ -125,3 +126,16 @@ def test_where_reaching_promises_little_the_usual_lengths_are_kept() -> None:
     assert all(
         step.length != 0 for step in drawn_up(rich, standings, 40000.0).steps if step.who == 2
     )
+
+
+def test_clearly_more_is_a_share_of_the_sd_not_of_the_variance() -> None:
+    followed: list[tuple[float, bool]] = []
+    for short in np.linspace(0.06, 0.1, 41):
+        now, standings = line_of_sizes(short=float(short))
+        usual = planned(now, standings, 800.0)
+        reaching = planned(now, standings, 800.0, reaching=True)
+        share = float(np.sqrt(reaching.after / usual.after))
+        followed.append((share, drawn_up(now, standings, 800.0) == reaching))
+    assert all(chosen == (share <= REACHED) for share, chosen in followed)
+    assert any(REACHED**2 < share < REACHED for share, _ in followed)
+    assert any(REACHED < share < REACHED**0.5 for share, _ in followed)

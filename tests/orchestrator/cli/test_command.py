@@ -249,6 +249,7 @@ def test_a_cluster_that_is_away_is_waited_for_not_blamed_on_the_spec(
     here: Path, capsys: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # as other tests may have left it
     ray = ["resources.backend=ray", "resources.address=127.0.0.1:1"]
     path = str(specs.live(here))
     for _ in range(2):  # what the first left behind does not bar the second

@@ -189,7 +189,7 @@ class Teaching:
         loss: FloatArray | None = None,
     ) -> None:
         """offers (outputs * Q, F) and target (T, F): features. noise: sd of an observation. loss
-        (outputs * Q,): expected of the offers."""
+        (outputs * Q,): expected of the offers, not finite where nobody says."""
         self._loss = loss
         self._offers, self._target = offers, target
         self._outputs, self._noise = outputs, noise**2
@@ -221,8 +221,9 @@ class Teaching:
         return 1.0 - np.sqrt(np.maximum(left, 0.0))
 
     def expected(self, offer: int) -> tuple[float, float] | None:
-        """Loss expected of an offer of one output, and the sd of an observation of it."""
-        if self._loss is None or self._outputs > 1:
+        """Loss expected of an offer of one output, and the sd of an observation of it. None where
+        a form has no value there."""
+        if self._loss is None or self._outputs > 1 or not math.isfinite(self._loss[offer]):
             return None
         return float(self._loss[offer]), math.sqrt(float(self._blocks[offer, 0, 0]) + self._noise)
 

@@ -72,13 +72,12 @@ class Posterior:
         valued = offers.any(axis=1).reshape(market.outputs, -1).any(axis=0)
         if not (valued & (market.cost <= market.affordable)).any():
             raise FitError("the law has no value at any of the runs that could be bought")
-        said = able.predict(market.offers)
         teaching = Teaching(
             offers,
             target,
             outputs=market.outputs,
             noise=able.noise,
-            loss=said if np.isfinite(said).all() else None,
+            loss=able.predict(market.offers),
         )
         for row in able._taught(market.flying) if market.in_flight else ():
             teaching.observe(row)

@@ -166,7 +166,9 @@ def test_what_is_worth_its_cost_is_bought_though_a_dearer_one_gains_more() -> No
     assert saved[1] == pytest.approx(1 - bought.half_width / teaching().half_width)
     stopped = greedy(now, teaching(), least_rate=10.0)
     assert (
-        not stopped.picks and stopped.ended is not None and "for its cost, 1.00e-2 FLOPs" in stopped.ended
+        not stopped.picks
+        and stopped.ended is not None
+        and "for its cost, 1.00e-2 FLOPs" in stopped.ended
     )
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController  # pyright: ignore[reportMissingTypeStubs]
 
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
@@ -25,13 +25,14 @@ def one_thread(function: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
 
     @wraps(function)
     def alone(*args: _Given.args, **kwargs: _Given.kwargs) -> _Found:
-        with _pools("torch" in sys.modules).limit(limits=1):
+        with _pools(len(sys.modules)).limit(limits=1):  # pyright: ignore[reportUnknownMemberType]
             return function(*args, **kwargs)
 
     return alone
 
 
-@cache
-def _pools(with_torch: bool) -> ThreadpoolController:
-    """The thread pools of the libraries that are loaded; torch brings one more."""
+@lru_cache(maxsize=1)
+def _pools(modules: int) -> ThreadpoolController:
+    """The thread pools of the libraries that are loaded. They are looked for again once more
+    modules are: numpy, scipy and torch bring one each, and a law needs no scipy yet."""
     return ThreadpoolController()

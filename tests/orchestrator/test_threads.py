@@ -1,6 +1,10 @@
-"""A surrogate's linear algebra runs on one thread, and the process gets its count back."""
+"""A belief's linear algebra runs on one thread, and the process gets its count back."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -41,3 +45,27 @@ def test_a_call_within_a_call_leaves_the_outer_one_at_one() -> None:
         before = counts()
         assert one_thread(outer)() == ({1}, {1})
         assert counts() == before
+
+
+LATER = """
+import numpy, sys
+from threadpoolctl import threadpool_info
+from orchestrator.threads import one_thread
+
+def counts():
+    return [pool["num_threads"] for pool in threadpool_info()]
+
+first = one_thread(counts)()
+assert first and "scipy" not in sys.modules, "nothing would come later"
+import scipy.linalg
+later = one_thread(counts)()
+assert len(later) >= len(first) and {*first, *later} == {1}, (first, later)
+"""
+
+
+def test_a_library_that_is_loaded_after_the_first_call_has_one_thread_too() -> None:
+    """In a process of its own: scipy brings its linear algebra when a surrogate needs it."""
+    environment = dict(os.environ, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2")
+    run = [sys.executable, "-c", LATER]
+    found = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

@@ -11,7 +11,7 @@ from orchestrator.laws.errors import FitError
 from orchestrator.laws.forms.chinchilla import CHINCHILLA
 from orchestrator.laws.forms.line import law_of
 from orchestrator.laws.misfit import LENGTHS, misfit_over
-from orchestrator.laws.refining import Scene
+from orchestrator.laws.refining import NOISE, Scene
 from orchestrator.laws.runs import Runs
 from orchestrator.laws.scarce import Belief, believed
 
@@ -65,6 +65,14 @@ def test_fewer_rows_than_parameters_are_believable() -> None:
         belief = believed(CHINCHILLA, runs, scene(), seed=0)
         said = belief.predict(TARGET)
         assert runs.loss.min() * np.exp(-1.0) < said < runs.loss.max() * np.exp(0.5)
+
+
+def test_rows_that_any_law_meets_leave_noise_and_misfit_as_they_usually_are() -> None:
+    usual = {misfit.length: misfit for misfit in scene().misfits}
+    for count in (1, 3):
+        belief = believed(CHINCHILLA, rows(slice(count)), scene(), seed=0)
+        assert belief.misfit is not None and 0.5 * NOISE < belief.noise < 2.0 * NOISE
+        assert belief.misfit.mixing == pytest.approx(usual[belief.misfit.length].mixing)
 
 
 def test_features_are_covariances_between_any_inputs() -> None:

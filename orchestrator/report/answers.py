@@ -43,20 +43,23 @@ def answered(conclusions: Conclusions, evidence: Evidence, cost: FlopsPerToken) 
     )
 
 
-def best_size(conclusions: Conclusions, flops: float) -> float | None:
-    """Parameters of the best size at a compute, as the answers have them; None where the
-    recommended size is not known, or this one lies too far from what was trained."""
+def best_at(conclusions: Conclusions, flops: float) -> tuple[float | None, Bounded | None]:
+    """The best size at a compute (parameters) and the loss there, as the answers have them. The
+    size is None where the recommended one is not known, or this one lies too far from what was
+    trained; the loss where it is not the headline's own optimum: then its line says it."""
     recommended, result, cost = conclusions.recommended, _of_size(conclusions), conclusions.cost
     if recommended is None or recommended.params is None or cost is None:
-        return None
+        return None, None
     if result is None or result.law is None:
-        return None
+        return None, None
+    law, level = result.posterior or result.law, conclusions.question.level
     try:
-        size = compute_optimal(result.law, flops, flops_per_token=cost).N.value
+        best = compute_optimal(law, flops, flops_per_token=cost, level=level)
     except FitError:
-        return None
-    near = cost.smallest / SIZES_BEYOND <= size <= cost.largest * REACH * SIZES_BEYOND
-    return size if near else None
+        return None, None
+    near = cost.smallest / SIZES_BEYOND <= best.N.value <= cost.largest * REACH * SIZES_BEYOND
+    own = near and result is conclusions.headline
+    return best.N.value if near else None, _bounded(best.loss) if own else None
 
 
 def leaders(evidence: Evidence) -> Sequence[TrialEvidence]:

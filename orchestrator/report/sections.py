@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.report import words
-from orchestrator.report.answers import best_size, interval, settings_in_words
+from orchestrator.report.answers import best_at, interval, settings_in_words
 from orchestrator.report.conclusions import Answer, Bounded, Conclusions, LawResult
 from orchestrator.report.html import (
     Content,
@@ -210,19 +210,17 @@ def planning(material: Material) -> Markup:
     rows: list[list[Content]] = []
     for times in (1.0, 2.0, 5.0, 10.0):
         flops = times * conclusions.largest_flops
-        loss, low, high, _ = headline.line.at(flops)
-        params = best_size(conclusions, flops)
+        params, loss = best_at(conclusions, flops)
+        if loss is None:
+            value, low, high, _ = headline.line.at(flops)
+            sure = headline.posterior is None
+            loss = Bounded(value=value) if sure else Bounded(value=value, low=low, high=high)
         rows.append(
             [
                 f"{times:g} times the largest run",
                 words.flops(flops),
                 words.amount(params) if params else "not known",
-                interval(
-                    Bounded(value=loss, low=low, high=high)
-                    if headline.posterior
-                    else Bounded(value=loss),
-                    conclusions.question.level,
-                ),
+                interval(loss, conclusions.question.level),
             ]
         )
     return section(

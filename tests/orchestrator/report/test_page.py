@@ -12,6 +12,7 @@ from orchestrator.policies.exhaustive import Exhaustive
 from orchestrator.policies.successive_halving import SuccessiveHalving
 from orchestrator.pool import Pool
 from orchestrator.report import words
+from orchestrator.report.answers import interval
 from orchestrator.report.page import page, plane_png
 from orchestrator.report.sections import planning
 from orchestrator.values import Candidate
@@ -75,6 +76,8 @@ def test_the_size_that_compute_would_buy_is_the_answer_s(ladder: Ladder) -> None
     rows = re.findall(r"<tr>(.*?)</tr>", str(planning(material)), re.DOTALL)
     (far,) = [row for row in rows if "10 times the largest run" in row]
     assert f">{words.amount(answer.params.value)}<" in far
+    assert answer.loss is not None and answer.loss.low is not None
+    assert interval(answer.loss, material.conclusions.question.level) in far
 
 
 def test_the_page_fetches_nothing(html: str) -> None:

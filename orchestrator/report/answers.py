@@ -7,6 +7,7 @@ always given, with the interval and the reach that they have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -48,6 +49,8 @@ def best_at(conclusions: Conclusions, flops: float) -> tuple[float | None, Bound
     size is None where the recommended one is not known, or this one lies too far from what was
     trained; the loss where it is not the headline's own optimum: then its line says it."""
     recommended, result, cost = conclusions.recommended, _of_size(conclusions), conclusions.cost
+    if recommended is not None and math.isclose(flops, recommended.flops):
+        return recommended.params.value if recommended.params else None, recommended.loss
     if recommended is None or recommended.params is None or cost is None:
         return None, None
     if result is None or result.law is None:

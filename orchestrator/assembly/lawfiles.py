@@ -194,7 +194,7 @@ def _together(record: Mapping[str, object]) -> Together | None:
         level=float(cast(float, record["level"])),
         by=str(target["by"]),
     )
-    if not (found.params > 0 and found.tokens > 0 and found.loss.value > 0 < found.level < 1):
+    if min(found.params, found.tokens, found.loss.value) <= 0 or not 0 < found.level < 1:
         raise ValueError("what all forms say at the target is no loss")
     return found
 

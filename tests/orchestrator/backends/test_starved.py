@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 
 from orchestrator.backends import starving
 from orchestrator.backends.base import BackendError, UnavailableError
+from orchestrator.backends.ray import RayBackend
 from orchestrator.backends.starving import KernelWatch, Kills, kernel_kills
 from orchestrator.events import AttemptLost, Started
 from tests.orchestrator.backends.fakes import STEP
@@ -23,19 +25,27 @@ OOM kill reason: Memory usage 24309837209B exceeded threshold of 24012684984B (9
 Ray killed 1 worker(s) based on the killing policy"""
 
 
-@pytest.mark.parametrize(
-    ("trials", "cause"), [(("slow",), "died"), (("slow", "slow2"), "crowded")]
-)
-def test_it_is_told_with_a_remedy_and_a_stack_is_too_large(
-    trials: tuple[str, ...], cause: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
+def training(
+    trials: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> tuple[RayBackend, Any]:
+    """A backend whose one worker trains these, several as a stack, and has told of it."""
+    backend, twin = backend_on(monkeypatch, folder, slots=1, patience_s=20.0)
     (worker,) = twin.workers
     stack = tuple((trial, 1) for trial in trials) if len(trials) > 1 else None
     for trial in trials:
         backend.start(Started(trial=trial, attempt=1, until=30 * STEP, stack=stack))
     while not backend.poll(0.05):
         pass
+    return backend, worker
+
+
+@pytest.mark.parametrize(
+    ("trials", "cause"), [(("slow",), "died"), (("slow", "slow2"), "crowded")]
+)
+def test_it_is_told_with_a_remedy_and_a_stack_is_too_large(
+    trials: tuple[str, ...], cause: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend, worker = training(trials, monkeypatch, tmp_path)
     worker.why, worker.dead = OutOfMemoryError(TOLD), True
     lost = ends(backend, len(trials))
     for report in lost:
@@ -83,13 +93,7 @@ def test_what_the_kernel_killed_meanwhile_is_told(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    backend, twin = backend_on(monkeypatch, tmp_path, slots=1, patience_s=20.0)
-    (worker,) = twin.workers
-    stack = tuple((trial, 1) for trial in trials) if len(trials) > 1 else None
-    for trial in trials:
-        backend.start(Started(trial=trial, attempt=1, until=30 * STEP, stack=stack))
-    while not backend.poll(0.05):
-        pass
+    backend, worker = training(trials, monkeypatch, tmp_path)
     counter.count += killed
     worker.why, worker.dead = RayActorError(error_msg=UNTOLD), True
     for report in ends(backend, len(trials)):
